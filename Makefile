@@ -1,0 +1,43 @@
+# make run     run the five notebooks into reports/ (on rendered planets, or on DATA=<folder> with BACKBONE=<name>)
+# make test    run every test, and hold the notebooks' stored outputs against recomputed ones
+# make lab     open JupyterLab on the notebooks (also with DATA=<folder>)
+# make install build .venv alone
+
+PYTHON ?= python3
+BIN := .venv/bin
+NBVAL := $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 notebooks
+
+.PHONY: install run lab test reproducible store clean
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "got Python %s, expected 3.10 or newer: make PYTHON=python3.11" % sys.version.split()[0])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+run: install
+	$(BIN)/planetlib notebooks --out reports $(if $(DATA),--data "$(DATA)") $(if $(BACKBONE),--backbone $(BACKBONE))
+
+lab: install
+	$(if $(DATA),PLANETLIB_DATA="$(abspath $(DATA))") $(if $(BACKBONE),PLANETLIB_BACKBONE=$(BACKBONE)) $(BIN)/jupyter lab notebooks
+
+# The second pass takes other kernels and one thread: stored outputs hold on any processor, or they are rounded too little.
+test: install
+	$(BIN)/python -m pytest
+	$(NBVAL)
+	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(NBVAL)
+
+# All four combinations of one or two threads and AVX2 or the processor's best.
+reproducible: install
+	OMP_NUM_THREADS=1 $(NBVAL)
+	OMP_NUM_THREADS=2 $(NBVAL)
+	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(NBVAL)
+	OMP_NUM_THREADS=2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(NBVAL)
+
+# Runs the notebooks, stores their outputs in them and their figures in figures/: after a change that is meant to show.
+store: install
+	$(BIN)/planetlib notebooks --store --out reports
+
+clean:
+	rm -rf .venv runs reports

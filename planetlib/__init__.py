@@ -1,0 +1,12 @@
+"""Transfer learning on pictures of planets, from raw images to explained predictions.
+
+Modules, ground floor first (nothing imports upwards): `images`, `render`, `settings`, `transforms`;
+`data`, `model`; `train`, `classify`; `evaluate`, `explain`; `figures`, `widgets`; `notebooks`, `__main__`.
+Nothing is imported here, so that `planetlib --help` answers at once.
+"""
+
+__version__ = "0.1.0"
+
+
+class PlanetlibError(Exception):
+    """Something the user can put right: the message says what was got, what was expected and what to do."""

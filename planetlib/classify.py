@@ -1,0 +1,161 @@
+"""`Classifier`: a checkpoint applied to pictures, files and folders of any size.
+
+The predictions table (pandas) has one row for each input, in input order:
+`path, label, predicted, confidence, status, error, prob_<class>…`.
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from planetlib.checkpoint import Checkpoint, find_checkpoint
+from planetlib.data import DataError, find_images, progress_bar
+from planetlib.images import UnreadableImage, read_image
+from planetlib.model import choose_device, use_precision
+from planetlib.transforms import fit_to_square, to_tensor
+
+
+class Classifier:
+    """Predicts with a checkpoint.
+
+    Args:
+        checkpoint: what `Checkpoint.load` returns.
+        device: `cpu`, `cuda`, … or `auto`.
+        precision: `float32`, `bfloat16` or `auto`; None takes the one the checkpoint was trained with.
+
+    Attributes:
+        checkpoint: as given.
+        class_names: in the order of the probabilities.
+        model: in evaluation mode.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: str = "auto", precision: str | None = None):
+        self.checkpoint, self.class_names = checkpoint, list(checkpoint.class_names)
+        self.device = choose_device(device)
+        self.precision = precision or checkpoint.recipe.get("precision", "auto")
+        self.model = checkpoint.build_model().to(self.device)
+
+    @classmethod
+    def load(cls, run: str | os.PathLike, **options) -> "Classifier":
+        """From a run folder (its last stage's best checkpoint) or a checkpoint file; options as above.
+
+        Raises:
+            CheckpointError: there is none, or it cannot be read.
+        """
+        return cls(Checkpoint.load(find_checkpoint(run)), **options)
+
+    def prepare(self, picture: np.ndarray) -> Tensor:
+        """A picture, uint8 (H, W, 3), as the model's input, uint8 (3, size, size)."""
+        return to_tensor(fit_to_square(picture, self.checkpoint.image_size, self.checkpoint.fit))
+
+    def predict_tensors(self, images: Tensor) -> Tensor:
+        """Probabilities (B, classes) of prepared images (B, 3, H, W), calibrated by the checkpoint's temperature."""
+        with torch.inference_mode(), use_precision(self.precision, self.device):
+            logits = self.model(images.to(self.device)).float()
+        return (logits / self.checkpoint.temperature).softmax(1).cpu()
+
+    def predict(
+        self, paths: Iterable, labels: Iterable[str] | None = None, batch_size: int = 32, progress: bool = True
+    ) -> pd.DataFrame:
+        """The predictions table of files.
+
+        Args:
+            paths: of image files. One that cannot be read gives a row that says so.
+            labels: the true class of each, where known; "" where not.
+            batch_size: images in a step.
+            progress: show a bar.
+        """
+        paths = [str(path) for path in paths]
+        labels = [""] * len(paths) if labels is None else list(labels)
+        batches = self.stream(zip(paths, labels, strict=True), batch_size)
+        with progress_bar(None, progress, desc="predicting", total=len(paths), unit="image", leave=False) as bar:
+            tables = [table for table in batches if bar.update(len(table)) or True]
+        return pd.concat(tables, ignore_index=True) if tables else self._make_table([], np.empty((0, 0)))
+
+    def stream(self, inputs: Iterable[tuple[str, str]], batch_size: int = 32) -> Iterator[pd.DataFrame]:
+        """The predictions table in pieces of `batch_size` rows; memory does not grow with the number of inputs.
+
+        Args:
+            inputs: (path, label) pairs; label is "" where nobody knows it.
+            batch_size: images in a step.
+        """
+        inputs = iter(inputs)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            # Two batches are being decoded while one is computed.
+            ahead = deque()
+            while True:
+                while len(ahead) < 3 and (batch := list(islice(inputs, batch_size))):
+                    ahead.append([(path, label, pool.submit(self._read, path)) for path, label in batch])
+                if not ahead:
+                    return
+                rows = [(path, label, *future.result()) for path, label, future in ahead.popleft()]
+                images = [image for *_, image, _ in rows if image is not None]
+                probabilities = self.predict_tensors(torch.stack(images)).numpy() if images else np.empty((0, 0))
+                yield self._make_table([(path, label, error) for path, label, _, error in rows], probabilities)
+
+    def _read(self, path: str) -> tuple[Tensor | None, str]:
+        try:
+            return self.prepare(read_image(path)), ""
+        except UnreadableImage as error:
+            return None, error.reason
+
+    def _make_table(self, rows: list[tuple[str, str, str]], probabilities: np.ndarray) -> pd.DataFrame:
+        """Rows of (path, label, error); `probabilities` has a line for each row without an error."""
+        table = pd.DataFrame(rows, columns=["path", "label", "error"])
+        readable = (table.error == "").to_numpy()
+        full = np.full((len(table), len(self.class_names)), np.nan)
+        if readable.any():
+            full[readable] = probabilities
+        best = np.where(readable, np.nan_to_num(full).argmax(1), -1)
+        table["predicted"] = [self.class_names[index] if index >= 0 else "" for index in best]
+        table["confidence"] = full.max(1)
+        unsure = readable & (table.confidence < self.checkpoint.unknown_threshold)
+        table["status"] = np.select([~readable, unsure], ["unreadable", "unknown"], "ok")
+        names = [f"prob_{name}" for name in self.class_names]
+        ordered = table[["path", "label", "predicted", "confidence", "status", "error"]]
+        return pd.concat([ordered, pd.DataFrame(full, columns=names)], axis=1)
+
+
+def gather_inputs(places: Iterable[str | os.PathLike], class_names: Iterable[str] = ()) -> list[tuple[str, str]]:
+    """Files and folders of any depth → (path, label) pairs, in the order given, each folder sorted.
+
+    A file named outright is taken whatever its suffix; in folders, suffixes decide. The label is the name of the folder
+    a picture lies in, where that is one of `class_names`, and "" elsewhere.
+
+    Raises:
+        DataError: a place that is not there, or no picture in any.
+    """
+    names, pairs = set(class_names), []
+    for place in map(Path, places):
+        if not place.exists():
+            raise DataError(f"{place}: no such file or folder")
+        for path in find_images(place) if place.is_dir() else [place]:
+            pairs.append((str(path), path.parent.name if path.parent.name in names else ""))
+    if not pairs:
+        raise DataError(f"{', '.join(map(str, places))}: no pictures there; expected files such as .png, .jpg, .tif")
+    return pairs
+
+
+def write_predictions(tables: Iterable[pd.DataFrame], path: str | os.PathLike) -> Iterator[pd.DataFrame]:
+    """Writes a stream of predictions to a CSV as they come, and passes each piece on.
+
+    The file is `<path>.part` until the last row is written, so a file without `.part` is always whole, and what a
+    killed process had done is not lost.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
+    with open(partial, "w", newline="", encoding="utf-8") as file:
+        for index, table in enumerate(tables):
+            table.to_csv(file, index=False, header=index == 0, float_format="%.6g")
+            file.flush()
+            yield table
+    os.replace(partial, path)

@@ -1,0 +1,279 @@
+"""The samples table: find, check, split; and the data sets that are made from it.
+
+The table (pandas) has the columns `path, label, split, sha256, group`. Files are never copied, moved or rewritten.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from planetlib import PlanetlibError
+from planetlib.images import SUFFIXES, UnreadableImage, inspect_image, read_image
+from planetlib.transforms import draw_augmented, fit_to_square, to_tensor
+
+SPLITS = {"train": 0.70, "val": 0.15, "test": 0.15}
+IN_MEMORY_BYTES = 1 << 30  # decoded pictures beyond this lie in a memory-mapped file
+
+
+class DataError(PlanetlibError):
+    """A folder or a table that cannot be trained on or predicted, with what to do about it."""
+
+
+def find_images(folder: str | os.PathLike) -> list[Path]:
+    """Image files of a folder at any depth, by suffix, sorted; hidden files and folders are left out.
+
+    Raises:
+        DataError: no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; give one that holds pictures")
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(place, f) for f in files if Path(f).suffix.lower() in SUFFIXES and not f.startswith(".")]
+    return sorted(found)
+
+
+def find_samples(folder: str | os.PathLike) -> pd.DataFrame:
+    """Lists a folder of class folders.
+
+    Args:
+        folder: has one sub-folder for each class; pictures lie in it at any depth.
+
+    Returns:
+        `path, label`, sorted by both. Nothing is opened yet.
+
+    Raises:
+        DataError: no such folder, or fewer than two classes with pictures in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; expected one with a sub-folder for each class")
+    classes = sorted(place for place in folder.iterdir() if place.is_dir() and not place.name.startswith("."))
+    rows = [(str(path), place.name) for place in classes for path in find_images(place)]
+    samples = pd.DataFrame(rows, columns=["path", "label"])
+    if samples.label.nunique() < 2:
+        got = f"{len(classes)} sub-folders, {samples.label.nunique()} of them with pictures"
+        raise DataError(f"{folder}: got {got}; expected a sub-folder with pictures for each of two or more classes")
+    return samples
+
+
+def check_samples(samples: pd.DataFrame, progress: bool = True) -> pd.DataFrame:
+    """Opens and decodes every file.
+
+    Args:
+        samples: has `path`.
+        progress: show a bar.
+
+    Returns:
+        `samples` with `status` (`ok`, `unreadable`), `error`, `format`, `mode`, `width`, `height`, `bytes`, `sha256`.
+    """
+    facts = list(_in_threads(_check_file, samples.path, "checking", progress))
+    return samples.reset_index(drop=True).join(pd.DataFrame(facts))
+
+
+def _check_file(path: str) -> dict:
+    blank = {"error": "", "format": "", "mode": "", "width": 0, "height": 0, "bytes": 0, "sha256": ""}
+    try:
+        content = Path(path).read_bytes()
+        blank |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        return {"status": "ok", **blank, **inspect_image(content)}
+    except UnreadableImage as error:
+        return {"status": "unreadable", **blank, "error": error.reason}
+    except OSError as error:
+        return {"status": "unreadable", **blank, "error": error.strerror or str(error)}
+
+
+def split_samples(checked: pd.DataFrame, seed: int = 0, fractions: dict[str, float] = SPLITS) -> pd.DataFrame:
+    """Deals the readable pictures of each class into train, val and test.
+
+    Equal files share a `group`, and a group is never torn apart: no test picture is also a training picture. Each class
+    is dealt by itself, so the shares hold for each, and each split has at least one picture of every class.
+
+    Args:
+        checked: what `check_samples` returns.
+        seed: of the deal.
+        fractions: share of each split; they add up to 1.
+
+    Returns:
+        The samples table: `path, label, split, sha256, group`, in the order of `checked`, without unreadable files.
+
+    Raises:
+        DataError: a class has fewer different readable pictures than there are splits.
+    """
+    samples = checked.loc[checked.status == "ok", ["path", "label", "sha256"]].reset_index(drop=True)
+    samples["group"] = samples.groupby("sha256", sort=False).ngroup()
+    leaders = samples.drop_duplicates("group")
+    few = [
+        f"'{label}' has {(leaders.label == label).sum()}"
+        for label in sorted(checked.label.unique())
+        if (leaders.label == label).sum() < len(fractions)
+    ]
+    if few:
+        raise DataError(
+            f"too few different readable pictures to fill {', '.join(fractions)}: {', '.join(few)}; "
+            f"add pictures until there are {len(fractions)} or take the class folder away"
+        )
+    split_of = {}
+    for label, part in leaders.groupby("label"):
+        # Seeded by the label too, so that adding a class does not deal the others anew.
+        rng = np.random.default_rng([seed, *label.encode()])
+        groups = rng.permutation(part.group.to_numpy())
+        sizes = {name: max(1, round(len(groups) * share)) for name, share in fractions.items()}
+        for name in ("test", "val"):
+            dealt, groups = groups[: sizes[name]], groups[sizes[name] :]
+            split_of |= dict.fromkeys(dealt.tolist(), name)
+        split_of |= dict.fromkeys(groups.tolist(), "train")
+    samples["split"] = samples.group.map(split_of)
+    return samples[["path", "label", "split", "sha256", "group"]]
+
+
+def make_samples(folder: str | os.PathLike, seed: int = 0, progress: bool = True) -> pd.DataFrame:
+    """Finds, checks and splits a folder of class folders; returns the samples table.
+
+    Raises:
+        DataError: as `find_samples` and `split_samples`.
+    """
+    return split_samples(check_samples(find_samples(folder), progress), seed)
+
+
+def write_table(table: pd.DataFrame, path: str | os.PathLike) -> None:
+    """Writes a table as CSV, whole or not at all, with folders as needed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
+    table.to_csv(partial, index=False)
+    os.replace(partial, path)
+
+
+def read_samples(path: str | os.PathLike) -> pd.DataFrame:
+    """Reads a samples table that `write_table` wrote.
+
+    Raises:
+        DataError: no such file, no CSV, or columns are missing.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no samples table there; notebook 01 or 'planetlib data split' makes it")
+    try:
+        samples = pd.read_csv(path, dtype={"label": str}, keep_default_na=False)
+    except ValueError as error:  # pandas derives its parsing errors from it
+        raise DataError(f"{path}: not a samples table ({error}); 'planetlib data split' makes one") from error
+    missing = {"path", "label", "split", "sha256", "group"} - set(samples.columns)
+    if missing:
+        raise DataError(f"{path}: not a samples table, lacks the columns {', '.join(sorted(missing))}")
+    return samples
+
+
+def write_blind_test(samples: pd.DataFrame, folder: str | os.PathLike, seed: int = 0) -> pd.DataFrame:
+    """Copies pictures under names that tell nothing, in a random order: does a classifier look, or read file names?
+
+    Args:
+        samples: has `path` and `label`.
+        folder: receives `0000.png` …; those of an earlier blind test are replaced.
+        seed: of the order.
+
+    Returns:
+        The mapping `blind, path, label`; it is also written beside the folder, as `<folder>_mapping.csv`, not into it.
+
+    Raises:
+        DataError: the folder holds something else.
+    """
+    folder = Path(folder)
+    key = folder.with_name(f"{folder.name}_mapping.csv")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in pd.read_csv(key).blind if key.exists() else []:
+        (folder / name).unlink(missing_ok=True)
+    if any(folder.iterdir()):
+        raise DataError(f"{folder}: holds files that are no blind test's; give a new or empty folder")
+    mapping = samples[["path", "label"]].sample(frac=1, random_state=seed).reset_index(drop=True)
+    names = [f"{index:04d}{Path(path).suffix.lower()}" for index, path in enumerate(mapping.path)]
+    mapping.insert(0, "blind", names)
+    write_table(mapping, key)
+    for name, path in zip(names, mapping.path):
+        shutil.copyfile(path, folder / name)
+    return mapping
+
+
+def fingerprint_samples(samples: pd.DataFrame) -> str:
+    """16 hexadecimal digits that change when a picture, a label or the split of one changes; paths do not matter."""
+    rows = sorted(zip(samples.label, samples.split, samples.sha256))
+    return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
+
+
+def load_pixels(paths: Iterable, size: int, fit: str, progress: bool = True) -> np.ndarray:
+    """Decodes and fits each picture once.
+
+    Returns:
+        uint8 (N, size, size, 3): in memory up to 1 GiB, beyond that memory-mapped from a file without a name.
+
+    Raises:
+        UnreadableImage: a picture has become unreadable since it was checked.
+    """
+    paths = list(paths)
+    shape = (len(paths), size, size, 3)
+    if np.prod(shape) <= IN_MEMORY_BYTES:
+        pixels = np.empty(shape, np.uint8)
+    else:
+        pixels = np.memmap(tempfile.TemporaryFile(prefix="planetlib"), np.uint8, "w+", shape=shape)
+    decoded = _in_threads(lambda path: fit_to_square(read_image(path), size, fit), paths, "decoding", progress)
+    for index, picture in enumerate(decoded):
+        pixels[index] = picture
+    return pixels
+
+
+def progress_bar(items: Iterable | None = None, progress: bool = True, **options) -> tqdm:
+    """tqdm's bar, for a terminal or a notebook; nothing where `progress` is False or TQDM_DISABLE=1 is set."""
+    return tqdm(items, disable=not progress or os.environ.get("TQDM_DISABLE") == "1", **options)
+
+
+def _in_threads(function, items: Iterable, what: str, progress: bool) -> Iterable:
+    """Maps over items in order; decoding lets go of Python's lock, so threads do."""
+    items = list(items)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        done = pool.map(function, items)
+        yield from progress_bar(done, progress, desc=what, total=len(items), unit="image", leave=False)
+
+
+class ImageData(Dataset):
+    """Pictures and class numbers: item → uint8 (3, size, size), int.
+
+    Args:
+        samples: has `path` and `label`.
+        class_names: their order gives the class numbers.
+        size: side of the square in pixels.
+        fit: `pad` or `squash`.
+        transform: random; uint8 (3, size, size) → the same. None for evaluation.
+        seed: of the transform. An item depends on (seed, epoch, index) alone.
+    """
+
+    def __init__(self, samples, class_names, size, fit="pad", transform=None, seed=0, progress=True):
+        self.pixels = load_pixels(samples.path, size, fit, progress)
+        self.labels = [class_names.index(label) for label in samples.label]
+        self.transform, self.seed, self.epoch = transform, seed, 0
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        image = to_tensor(self.pixels[index])
+        if self.transform is not None:
+            image = draw_augmented(self.transform, image, self.seed, self.epoch, index)
+        return image, self.labels[index]
+
+
+def make_loader(data: Dataset, batch_size: int, shuffle_seed: int | None = None, workers: int = 0) -> DataLoader:
+    """Batches of a data set: in order, or shuffled by a seed."""
+    generator = None if shuffle_seed is None else torch.Generator().manual_seed(shuffle_seed)
+    return DataLoader(data, batch_size, shuffle=shuffle_seed is not None, num_workers=workers, generator=generator)

@@ -1,0 +1,112 @@
+"""From the predictions table to a report: scores by class, confusion, calibration."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+from sklearn.metrics import classification_report, confusion_matrix
+
+from planetlib.data import DataError, write_table
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good a predictions table is.
+
+    Attributes:
+        summary: `images, unreadable, accuracy, balanced_accuracy, mean_confidence, mean_confidence_when_wrong,
+            calibration_error`, all but the counts in 0–1.
+        by_class: index class; `precision, recall, f1, images, right, accuracy, low, high`; the last two are the 95 %
+            Wilson interval of the accuracy.
+        confusion: counts, index true class, columns predicted class.
+        calibration: a row for each bin of confidence that holds pictures: `confidence, accuracy, images`.
+        wrong: the rows of the predictions table that are wrong, surest first.
+    """
+
+    summary: dict[str, float]
+    by_class: pd.DataFrame
+    confusion: pd.DataFrame
+    calibration: pd.DataFrame
+    wrong: pd.DataFrame
+
+
+def evaluate_predictions(predictions: pd.DataFrame, bins: int = 10) -> Evaluation:
+    """Scores the rows whose label is known and whose picture could be read.
+
+    A picture that is called unknown counts by the class that was likeliest. Classes of which there is no picture count
+    as columns of the confusion matrix only.
+
+    Args:
+        predictions: the predictions table.
+        bins: of confidence, equally wide, for calibration.
+
+    Raises:
+        DataError: no row has both a label and a prediction.
+    """
+    known = predictions[(predictions.label != "") & (predictions.status != "unreadable")]
+    if known.empty:
+        raise DataError("nothing to evaluate: no picture has both a known class and a prediction")
+    right = (known.label == known.predicted).to_numpy()
+    labels = sorted(known.label.unique())
+    names = sorted(set(labels) | {column[5:] for column in known.columns if column.startswith("prob_")})
+    report = classification_report(known.label, known.predicted, labels=labels, output_dict=True, zero_division=0)
+    by_class = pd.DataFrame({name: report[name] for name in labels}).T
+    by_class.columns = ["precision", "recall", "f1", "images"]
+    by_class["images"] = by_class.images.astype(int)
+    by_class["right"] = [int(right[known.label == name].sum()) for name in labels]
+    by_class["accuracy"] = by_class.right / by_class.images
+    by_class[["low", "high"]] = [wilson_interval(row.right, row.images) for row in by_class.itertuples()]
+    calibration = calibration_table(known.confidence.to_numpy(), right, bins)
+    gaps = (calibration.confidence - calibration.accuracy).abs()
+    summary = {
+        "images": len(known),
+        "unreadable": int((predictions.status == "unreadable").sum()),
+        "accuracy": float(right.mean()),
+        "balanced_accuracy": float(by_class.recall.mean()),  # by its definition
+        "mean_confidence": float(known.confidence.mean()),
+        "mean_confidence_when_wrong": float(known.confidence[~right].mean()) if not right.all() else None,
+        "calibration_error": float((gaps * calibration.images).sum() / len(known)),
+    }
+    counts = confusion_matrix(known.label, known.predicted, labels=names)
+    confusion = pd.DataFrame(counts, pd.Index(names, name="true"), pd.Index(names, name="predicted")).loc[labels]
+    return Evaluation(summary, by_class, confusion, calibration, known[~right].sort_values("confidence", ascending=False))
+
+
+def wilson_interval(right: int, images: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (Wilson 1927, JASA 22, 209–212), as SciPy computes it."""
+    interval = binomtest(int(right), int(images)).proportion_ci(confidence, "wilson")
+    return float(interval.low), float(interval.high)
+
+
+def calibration_table(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> pd.DataFrame:
+    """Mean confidence and accuracy in equally wide bins of confidence.
+
+    The expected calibration error is the mean of |confidence − accuracy| weighted by images
+    (Guo et al. 2017, arXiv:1706.04599, equation 3).
+
+    Args:
+        confidence: (N,), 0–1.
+        right: (N,), bool.
+        bins: how many.
+
+    Returns:
+        `confidence, accuracy, images`, without empty bins.
+    """
+    number = np.minimum((confidence * bins).astype(int), bins - 1)
+    table = pd.DataFrame({"bin": number, "confidence": confidence, "accuracy": right, "images": 1})
+    return table.groupby("bin").agg({"confidence": "mean", "accuracy": "mean", "images": "sum"}).reset_index(drop=True)
+
+
+def write_evaluation(evaluation: Evaluation, predictions: pd.DataFrame, folder: str | os.PathLike) -> None:
+    """Writes `predictions.csv, report.csv, report.json, confusion.csv, calibration.csv` into a folder."""
+    folder = Path(folder)
+    write_table(predictions, folder / "predictions.csv")
+    write_table(evaluation.by_class.rename_axis("class").reset_index(), folder / "report.csv")
+    write_table(evaluation.confusion.reset_index(), folder / "confusion.csv")
+    write_table(evaluation.calibration, folder / "calibration.csv")
+    report = {**evaluation.summary, "classes": evaluation.by_class.to_dict("index")}
+    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

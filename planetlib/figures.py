@@ -1,0 +1,285 @@
+"""Every figure: statistics with matplotlib and seaborn, annotated pictures and contact sheets with Pillow.
+
+Functions return a figure (or a picture) and show nothing themselves, so that notebooks and the command line share them.
+Colours are those of seaborn's `colorblind` palette; right and wrong differ in mark as well as in colour.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import seaborn
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from PIL import Image, ImageColor, ImageDraw, ImageFont
+
+from planetlib.classify import Classifier
+from planetlib.data import SPLITS
+from planetlib.evaluate import Evaluation
+from planetlib.explain import map_activation, overlay_map
+from planetlib.images import UnreadableImage, read_image
+from planetlib.transforms import fit_to_square
+
+BLUE, ORANGE, GREEN, RED = seaborn.color_palette("colorblind").as_hex()[:4]
+GREY = "#6b6b6b"
+TILE = 192  # pixels, side of a picture in a contact sheet
+SIDE = 320  # pixels, side of a picture beside its map
+
+
+def new_figure(rows: int = 1, columns: int = 1, width: float = 8, height: float = 4, **options) -> tuple[Figure, np.ndarray]:
+    """A figure of `width` × `height` inches and its axes as an array; closed, so that a notebook shows it once."""
+    with matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 10}):
+        figure, axes = plt.subplots(
+            rows, columns, figsize=(width, height), layout="constrained", squeeze=False, dpi=100, **options
+        )
+    plt.close(figure)
+    return figure, axes
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Saves a figure as PNG, with folders as needed; the file carries no date, so the same figure is the same file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Software": None})
+    return path
+
+
+def show_grid(
+    pictures: Sequence[np.ndarray], titles: Sequence[str], columns: int = 7, colours: Sequence[str] | None = None, side=1.5
+) -> Figure:
+    """Pictures (H, W, 3) in rows, each with a title; `colours` are those of the titles, `side` is in inches."""
+    rows = max(1, -(-len(pictures) // columns))
+    lines = max((title.count("\n") + 1 for title in titles), default=1)
+    figure, axes = new_figure(rows, columns, columns * side, rows * (side + 0.18 * lines))
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, picture, title, colour in zip(axes.flat, pictures, titles, colours or ["black"] * len(pictures)):
+        axis.imshow(picture, cmap="gray")
+        axis.set_title(title, fontsize=9, color=colour)
+    return figure
+
+
+def plot_class_counts(samples: pd.DataFrame) -> Figure:
+    """Pictures of each class, stacked by split where the table has one."""
+    figure, axes = new_figure(height=3)
+    by = samples.split if "split" in samples else pd.Series("all", samples.index, name="split")
+    counts = samples.groupby(["label", by]).size().unstack(fill_value=0)
+    counts = counts[[name for name in (*SPLITS, "all") if name in counts]]
+    counts.plot.bar(stacked=True, ax=axes[0, 0], color=[BLUE, ORANGE, GREEN], rot=0, width=0.8)
+    for bars in axes[0, 0].containers:
+        axes[0, 0].bar_label(bars, label_type="center", color="white", fontsize=8)
+    axes[0, 0].set(xlabel="", ylabel="pictures")
+    axes[0, 0].yaxis.get_major_locator().set_params(integer=True)
+    axes[0, 0].legend(title="", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return figure
+
+
+def plot_image_sizes(checked: pd.DataFrame) -> Figure:
+    """Width against height of every readable picture, and the sizes of the files, by class."""
+    figure, axes = new_figure(1, 2, 9, 3.4)
+    readable = checked[checked.status == "ok"].assign(kilobytes=lambda table: table.bytes / 1000)
+    seaborn.scatterplot(readable, x="width", y="height", hue="label", palette="colorblind", alpha=0.6, s=25, ax=axes[0, 0])
+    axes[0, 0].legend(title="", fontsize=8, frameon=False)
+    axes[0, 0].set(xlabel="width, pixels", ylabel="height, pixels")
+    seaborn.boxplot(readable, x="kilobytes", y="label", color=BLUE, fill=False, fliersize=3, ax=axes[0, 1])
+    axes[0, 1].set(xlabel="file, kB", ylabel="")
+    return figure
+
+
+def show_samples(samples: pd.DataFrame, per_class: int = 8, seed: int = 0) -> Figure:
+    """A row of pictures of each class, drawn at random."""
+    labels = sorted(samples.label.unique())
+    figure, axes = new_figure(len(labels), per_class, per_class * 1.1, len(labels) * 1.12)
+    for axis in axes.flat:
+        axis.axis("off")
+    for row, label in zip(axes, labels):
+        part = samples[samples.label == label]
+        for axis, path in zip(row, part.sample(min(per_class, len(part)), random_state=seed).path):
+            axis.imshow(fit_to_square(read_image(path), TILE))
+        row[0].text(-0.08, 0.5, label, ha="right", va="center", transform=row[0].transAxes)
+    return figure
+
+
+def show_class_means(samples: pd.DataFrame, size: int = 96) -> tuple[Figure, pd.DataFrame]:
+    """Mean picture and mean colour of each class.
+
+    Returns:
+        The figure, and the mean colours: index class, columns `red, green, blue`, 0–255.
+    """
+    means = {
+        label: np.mean([fit_to_square(read_image(path), size) for path in part.path], axis=0)
+        for label, part in samples.groupby("label")
+    }
+    colours = pd.DataFrame({label: mean.mean((0, 1)) for label, mean in means.items()}, ["red", "green", "blue"]).T
+    swatches = [np.broadcast_to(mean.mean((0, 1)) / 255, (size // 3, size, 3)) for mean in means.values()]
+    pictures = [np.vstack([mean / 255, swatch]) for mean, swatch in zip(means.values(), swatches)]
+    return show_grid(pictures, list(means), columns=len(means)), colours.rename_axis("label")
+
+
+def plot_history(history: pd.DataFrame) -> Figure:
+    """Loss, accuracy and learning rate over the epochs of both stages, with the kept epochs marked."""
+    figure, axes = new_figure(1, 3, 12, 3.4)
+    history = history.reset_index(drop=True)
+    epochs = history.index + 1
+    kept = history.groupby("stage").val_loss.idxmin()
+    starts = history.groupby("stage").epoch.idxmin().sort_values()
+    axes[0, 2].plot(epochs, history.learning_rate, ".-", color=GREEN)
+    axes[0, 2].set(ylabel="learning rate", yscale="log")
+    for axis, name in zip(axes[0], ("loss", "accuracy")):
+        axis.plot(epochs, history[f"train_{name}"], "--", color=BLUE, label="training, augmented")
+        axis.plot(epochs, history[f"val_{name}"], "-", color=ORANGE, label="validation")
+        axis.plot(epochs[kept], history[f"val_{name}"][kept], "*", color=ORANGE, ms=13, mec="black", label="kept")
+        axis.set_ylabel("cross entropy" if name == "loss" else "accuracy")
+    for axis in axes[0]:
+        axis.set_xlabel("epoch")
+        for stage, start in starts.items():
+            axis.axvline(start + 0.5, color=GREY, lw=0.8, ls=":")
+            axis.text(start + 0.6, 1.0, stage, color=GREY, fontsize=8, transform=axis.get_xaxis_transform(), va="bottom")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[0, 0].set_ylim(bottom=0)
+    axes[0, 0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def plot_confusion(evaluation: Evaluation, normalised: bool = False) -> Figure:
+    """Confusion matrix: counts, or shares of each true class."""
+    table = evaluation.confusion
+    side = 2.2 + 0.55 * len(table.columns)
+    figure, axes = new_figure(width=side, height=side * 0.85)
+    shown = table.div(table.sum(1), axis=0) if normalised else table
+    seaborn.heatmap(shown, annot=True, fmt=".0%" if normalised else "d", cmap="cividis", cbar=False, linewidths=0.5,
+                    vmin=0, annot_kws={"fontsize": 9}, ax=axes[0, 0])  # fmt: skip
+    axes[0, 0].set(xlabel="predicted", ylabel="true")
+    axes[0, 0].tick_params(axis="x", rotation=45)
+    axes[0, 0].tick_params(axis="y", rotation=0)
+    return figure
+
+
+def plot_class_accuracy(evaluation: Evaluation) -> Figure:
+    """Accuracy of each class with its 95 % Wilson interval."""
+    table = evaluation.by_class
+    figure, axes = new_figure(height=0.9 + 0.35 * len(table))
+    reach = np.abs([table.accuracy - table.low, table.high - table.accuracy])
+    axes[0, 0].errorbar(table.accuracy, range(len(table)), xerr=reach, fmt="o", color=BLUE, capsize=3)
+    axes[0, 0].set_yticks(range(len(table)), [f"{row.Index} ({row.right} of {row.images})" for row in table.itertuples()])
+    axes[0, 0].set(xlim=(0, 1.02), xlabel="accuracy, with its 95 % interval")
+    axes[0, 0].invert_yaxis()
+    return figure
+
+
+def plot_calibration(evaluation: Evaluation) -> Figure:
+    """Reliability diagram: accuracy against confidence, over the number of pictures in each bin."""
+    table = evaluation.calibration
+    figure, axes = new_figure(2, 1, 4.6, 4.6, sharex=True, height_ratios=[3, 1])
+    axes[0, 0].plot([0, 1], [0, 1], ":", color=GREY, label="as sure as right")
+    axes[0, 0].plot(table.confidence, table.accuracy, "o-", color=BLUE, label="pictures")
+    axes[0, 0].set(ylabel="accuracy", ylim=(-0.02, 1.05), xlim=(0, 1.02))
+    axes[0, 0].set_title(f"expected calibration error {evaluation.summary['calibration_error']:.1%}", fontsize=10)
+    axes[0, 0].legend(frameon=False, fontsize=8)
+    axes[1, 0].bar(table.confidence, table.images, width=0.04, color=BLUE)
+    axes[1, 0].set(xlabel="confidence", ylabel="pictures")
+    return figure
+
+
+def save_evaluation(evaluation: Evaluation, predictions: pd.DataFrame, folder: str | Path) -> list[Path]:
+    """Saves the figures of an evaluation; the one of wrong pictures only where there are any."""
+    figures = {
+        "confusion": plot_confusion(evaluation),
+        "confusion_normalised": plot_confusion(evaluation, normalised=True),
+        "class_accuracy": plot_class_accuracy(evaluation),
+        "calibration": plot_calibration(evaluation),
+        "predictions": show_predictions(predictions),
+    }
+    if len(evaluation.wrong):
+        figures["wrong"] = show_predictions(evaluation.wrong, limit=len(evaluation.wrong))
+    return [save_figure(figure, Path(folder) / f"{name}.png") for name, figure in figures.items()]
+
+
+def describe_prediction(row) -> tuple[str, str]:
+    """What to write beside a picture, and the colour: right (blue, ✓), wrong (red, ✗), no verdict (grey)."""
+    if row.status == "unreadable":
+        return f"unreadable: {row.error}", GREY
+    text = f"{row.predicted} {row.confidence:.0%}" + (" — unknown?" if row.status == "unknown" else "")
+    if not row.label:
+        return text, GREY
+    return (f"✓ {text}", BLUE) if row.label == row.predicted else (f"✗ {text}\ntrue: {row.label}", RED)
+
+
+def show_predictions(predictions: pd.DataFrame, columns: int = 7, limit: int = 28) -> Figure:
+    """The first rows of the predictions table as pictures with their verdicts."""
+    rows = list(predictions[predictions.status != "unreadable"].head(limit).itertuples())
+    words = [describe_prediction(row) for row in rows]
+    pictures = [fit_to_square(read_image(row.path), TILE) for row in rows]
+    return show_grid(pictures, [text for text, _ in words], columns, [colour for _, colour in words])
+
+
+def show_maps(rows: Iterable[tuple[str, Sequence[np.ndarray], Sequence[str]]], side: float = 1.9) -> Figure:
+    """Pictures beside their maps: rows of (name, pictures, titles)."""
+    rows = list(rows)
+    columns = max(len(pictures) for _, pictures, _ in rows)
+    figure, axes = new_figure(len(rows), columns, columns * side, len(rows) * (side + 0.1))
+    for axis in axes.flat:
+        axis.axis("off")
+    for line, (name, pictures, titles) in zip(axes, rows):
+        line[0].text(-0.06, 0.5, name, ha="right", va="center", transform=line[0].transAxes)
+        for axis, picture, title in zip(line, pictures, titles):
+            axis.imshow(picture)
+            axis.set_title(title, fontsize=9)
+    return figure
+
+
+def show_class_maps(classifier: Classifier, predictions: pd.DataFrame, method: str = "gradcam") -> Figure:
+    """For the first picture of each class: itself, its map for the likeliest class, and for the runner-up."""
+    rows = []
+    for label, row in predictions[predictions.status != "unreadable"].groupby("label").first().iterrows():
+        picture = fit_to_square(read_image(row.path), SIDE)
+        ranked = row.filter(like="prob_").astype(float).sort_values(ascending=False)[:2]
+        names = [column.removeprefix("prob_") for column in ranked.index]
+        maps = [overlay_map(picture, map_activation(classifier, picture, name, method)) for name in names]
+        titles = [f"{name} {share:.0%}" for name, share in zip(names, ranked)]
+        rows.append((label, [picture, *maps], ["", *titles]))
+    return show_maps(rows)
+
+
+def annotate_picture(row, side: int = 512) -> Image.Image:
+    """A picture with its prediction on a band below it.
+
+    Args:
+        row: of the predictions table, as `itertuples` gives it.
+        side: of the picture in pixels.
+    """
+    try:
+        picture = fit_to_square(read_image(row.path), side)
+    except UnreadableImage:
+        picture = np.full((side, side, 3), 40, np.uint8)
+    text, colour = describe_prediction(row)
+    verdict, *truth = text.replace("✓", "right:").replace("✗", "wrong:").split("\n")
+    band = max(34, side // 8)
+    tile = Image.new("RGB", (side, side + band), ImageColor.getrgb(colour))
+    tile.paste(Image.fromarray(picture), (0, 0))
+    draw = ImageDraw.Draw(tile)
+    _draw_line(draw, verdict, (6, side + 2), side - 12, band * 0.42)
+    _draw_line(draw, " · ".join([*truth, Path(row.path).name]), (6, side + 2 + band * 0.5), side - 12, band * 0.34)
+    return tile
+
+
+def _draw_line(draw: ImageDraw.ImageDraw, text: str, corner: tuple[float, float], width: float, size: float) -> None:
+    font = ImageFont.load_default(size)
+    if draw.textlength(text, font) > width:
+        while text and draw.textlength(text + "…", font) > width:
+            text = text[:-1]
+        text += "…"
+    draw.text(corner, text, "white", font)
+
+
+def make_contact_sheet(predictions: pd.DataFrame, columns: int = 10, limit: int = 200) -> Image.Image:
+    """The first rows of the predictions table as one picture of annotated tiles."""
+    tiles = [annotate_picture(row, TILE) for row in predictions.head(limit).itertuples()]
+    columns = min(columns, max(1, len(tiles)))
+    width, height = (tiles[0].size if tiles else (TILE, TILE)) + np.array([4, 4])
+    sheet = Image.new("RGB", (columns * int(width) + 4, -(-len(tiles) // columns) * int(height) + 4), "white")
+    for index, tile in enumerate(tiles):
+        sheet.paste(tile, (4 + index % columns * int(width), 4 + index // columns * int(height)))
+    return sheet

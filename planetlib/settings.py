@@ -1,0 +1,110 @@
+"""Every choice of a run in one frozen dataclass; profiles are the usual sets of choices."""
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from planetlib import PlanetlibError
+
+PROJECT = Path(__file__).resolve().parent.parent
+FIXTURE = PROJECT / "data" / "fixture"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is made from, where it is kept and how it is trained.
+
+    Attributes:
+        data: folder with one sub-folder for each class.
+        run: folder that receives checkpoints, history, logs and tables.
+        figures: folder that receives the pictures the notebooks draw.
+        backbone: a name in `planetlib.model.BACKBONES`.
+        weights: `imagenet` (pretrained) or `random`.
+        head: `linear` or `reference` (1024, 512, ReLU, Dropout).
+        image_size: side of the square the network sees, in pixels; None takes the backbone's own.
+        recipe: a name in `planetlib.transforms.RECIPES`; how pictures are fitted to the square and augmented.
+        strength: of the augmentation; 0 is none, 1 the recipe's.
+        views: augmented views of each training image that stage one computes features of.
+        head_epochs: epochs of stage one (the backbone is frozen).
+        finetune_epochs: epochs of stage two (the backbone's tail is free).
+        free_stages: how many of the backbone's stages, counted from its end, stage two frees.
+        head_lr: peak learning rate of stage one.
+        finetune_lr: peak learning rate of stage two.
+        weight_decay: of AdamW.
+        warmup: share of a stage's steps in which the learning rate rises linearly, before the cosine.
+        patience: epochs without a better validation loss after which a stage stops.
+        batch_size: images in a step.
+        precision: `float32`, `bfloat16` or `auto` (bfloat16 where the processor has instructions for it).
+        workers: processes that augment ahead of the arithmetic; 0 augments in turn. Does not change results.
+        device: `cpu`, `cuda`, … or `auto`.
+        seed: of the split, the head's first weights, the order of images and the augmentation.
+    """
+
+    data: Path
+    run: Path
+    figures: Path
+    backbone: str = "efficientnet_lite0"
+    weights: str = "imagenet"
+    head: str = "linear"
+    image_size: int | None = None
+    recipe: str = "robust"
+    strength: float = 1.0
+    views: int = 4
+    head_epochs: int = 20
+    finetune_epochs: int = 12
+    free_stages: int = 3
+    head_lr: float = 3e-3
+    finetune_lr: float = 3e-4
+    weight_decay: float = 1e-4
+    warmup: float = 0.1
+    patience: int = 6
+    batch_size: int = 32
+    precision: str = "auto"
+    workers: int = 2
+    device: str = "auto"
+    seed: int = 0
+
+    def replace(self, **changes) -> "Settings":
+        """A copy with some choices changed."""
+        return dataclasses.replace(self, **changes)
+
+    def recipe_choices(self) -> dict:
+        """The choices that decide the weights, as plain numbers and words: two runs that agree here train alike."""
+        places = {"data", "run", "figures", "workers", "device"}
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in places}
+
+
+PROFILES = {
+    # Small enough to run five notebooks in a few minutes, in float32 so that any processor prints the same.
+    "fixture": {"image_size": 160, "head_epochs": 20, "finetune_epochs": 5, "patience": 20,
+                "precision": "float32", "workers": 0},
+    "full": {},
+}
+
+
+def load_settings(profile: str | None = None, **changes) -> Settings:
+    """Settings of a profile, with changes.
+
+    Environment variables give what is not passed: `PLANETLIB_DATA` (and with it the profile `full`), `PLANETLIB_RUN`,
+    `PLANETLIB_FIGURES`, `PLANETLIB_BACKBONE`. So one notebook serves the embedded pictures and anyone's own.
+
+    Args:
+        profile: `fixture` or `full`; by default `full` where a data folder is named and `fixture` where none is.
+        **changes: any attribute of `Settings`.
+
+    Raises:
+        PlanetlibError: unknown profile.
+    """
+    for name in ("data", "run", "figures", "backbone"):
+        if changes.get(name) is None:
+            changes.pop(name, None)
+            if value := os.environ.get(f"PLANETLIB_{name.upper()}"):
+                changes[name] = value
+    profile = profile or ("full" if "data" in changes else "fixture")
+    if profile not in PROFILES:
+        raise PlanetlibError(f"unknown profile '{profile}'; expected one of: {', '.join(PROFILES)}")
+    data = Path(changes.pop("data", FIXTURE))
+    run = Path(changes.pop("run", PROJECT / "runs" / data.resolve().name))
+    figures = Path(changes.pop("figures", run / "figures"))
+    return Settings(data, run, figures, **{**PROFILES[profile], **changes})

@@ -1,0 +1,297 @@
+"""The two stages of transfer learning: a head on a frozen backbone, then the backbone's tail with it.
+
+A run folder receives, for each stage, `<stage>.pt` (the best checkpoint) and `<stage>_state.pt` (where it stands, to go on
+from), and for both `history.csv` and `tensorboard/`. Whatever is random in an epoch is seeded by (seed, stage, epoch), so
+a run that was killed and resumed ends with the same weights, to the last bit, as one that was left alone.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.utils.class_weight import compute_class_weight
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
+from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.tensorboard import SummaryWriter
+
+from planetlib.checkpoint import STAGES, Checkpoint, CheckpointError, read_torch, write_torch
+from planetlib.data import DataError, ImageData, fingerprint_samples, make_loader, progress_bar, write_table
+from planetlib.model import PlanetClassifier, choose_device, require_known, use_precision
+from planetlib.settings import Settings
+from planetlib.transforms import RECIPES, make_training_transform
+
+
+def train_stage(
+    stage: str, settings: Settings, samples: pd.DataFrame, resume: bool = False, progress: bool = True
+) -> pd.DataFrame:
+    """Trains one stage and keeps its best checkpoint, by validation loss.
+
+    An interrupt (Ctrl-C, the stop button) ends the stage after saying what is kept and how to go on.
+
+    Args:
+        stage: `head`, or `finetune`, which starts from the best checkpoint of `head`.
+        settings: see `Settings`.
+        samples: the samples table.
+        resume: go on from where the run folder stands; otherwise the stage, and what came after it, starts anew.
+        progress: show bars.
+
+    Returns:
+        History of the run so far, one row for each epoch: `stage, epoch, learning_rate, train_loss, train_accuracy,
+        val_loss, val_accuracy, seconds`. Losses and accuracies are means over samples, not over batches. After an
+        interrupt `attrs["interrupted"]` is set.
+
+    Raises:
+        DataError: the table has no training or validation pictures.
+        CheckpointError: `finetune` before `head`, or resumed with other settings or data.
+    """
+    run = StageRun(stage, settings, samples, progress)
+    if resume:
+        run.restore()
+    else:
+        run.clear()
+    try:
+        run.train()
+    except KeyboardInterrupt:
+        kept = f"its best checkpoint is {run.best_path}" if run.best_path.exists() else "nothing is kept yet"
+        print(f"Interrupted after epoch {run.epoch} of {run.epochs} of stage '{stage}'; {kept}. "
+              "Train with resume (--resume) to go on.", file=sys.stderr)  # fmt: skip
+        run.history.attrs["interrupted"] = True
+    return run.history
+
+
+def run_epoch(
+    module: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    class_weights: Tensor,
+    optimiser: torch.optim.Optimizer | None = None,
+    scheduler: LRScheduler | None = None,
+    precision: str = "float32",
+) -> tuple[float, float]:
+    """One pass over the batches, for training (with an optimiser) and for validation (without).
+
+    Args:
+        module: inputs → logits (B, classes).
+        batches: of inputs and class numbers (B,).
+        class_weights: (classes,); a sample's loss counts as much as its class weighs.
+        optimiser: of the free parameters.
+        scheduler: stepped after each batch.
+        precision: see `use_precision`.
+
+    Returns:
+        Weighted mean of the cross entropy and accuracy (0–1), over all samples.
+    """
+    device = class_weights.device
+    module.train(optimiser is not None)
+    loss_sum = weight_sum = correct = count = 0.0
+    for inputs, labels in batches:
+        inputs, labels = inputs.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+        with torch.set_grad_enabled(optimiser is not None), use_precision(precision, device):
+            logits = module(inputs).float()
+        weighted = functional.cross_entropy(logits, labels, class_weights, reduction="sum")
+        weight = class_weights[labels].sum()
+        if optimiser is not None:
+            optimiser.zero_grad()
+            (weighted / weight).backward()
+            optimiser.step()
+            scheduler.step()
+        loss_sum, weight_sum = loss_sum + weighted.item(), weight_sum + weight.item()
+        correct, count = correct + (logits.argmax(1) == labels).sum().item(), count + len(labels)
+    return loss_sum / weight_sum, correct / count
+
+
+def extract_features(model: PlanetClassifier, batches: Iterable, precision: str, device: torch.device) -> TensorDataset:
+    """Passes batches of images through the frozen backbone once: features (N, F) float32 and class numbers (N,)."""
+    model.eval()
+    features, labels = [], []
+    with torch.inference_mode(), use_precision(precision, device):
+        for images, numbers in batches:
+            features.append(model.features(images.to(device)).float().cpu())
+            labels.append(numbers)
+    return TensorDataset(torch.cat(features).clone(), torch.cat(labels))
+
+
+def make_schedule(optimiser: torch.optim.Optimizer, steps: int, warmup: float) -> LRScheduler:
+    """Learning rate over `steps`: linear rise during the share `warmup`, then a cosine down to zero."""
+    rise = max(1, round(steps * warmup))
+    parts = [LinearLR(optimiser, 0.01, total_iters=rise), CosineAnnealingLR(optimiser, max(1, steps - rise))]
+    return SequentialLR(optimiser, parts, [rise])
+
+
+class StageRun:
+    """One stage of one run: what it trains, where it stands, and what it has kept."""
+
+    def __init__(self, stage: str, settings: Settings, samples: pd.DataFrame, progress: bool):
+        require_known("stage", stage, STAGES)
+        stage = sys.intern(stage)  # pickle tells equal strings from the same string: so equal checkpoints are equal files
+        self.stage, self.settings, self.samples, self.progress = stage, settings, samples, progress
+        self.device, self.run = choose_device(settings.device), Path(settings.run)
+        self.best_path, self.state_path = self.run / f"{stage}.pt", self.run / f"{stage}_state.pt"
+        self.epochs = getattr(settings, f"{stage}_epochs")
+        self.class_names = sorted(samples.label.unique())
+        self.choices = {**settings.recipe_choices(), "data": fingerprint_samples(samples)}
+        for split in ("train", "val"):
+            if not (samples.split == split).any():
+                raise DataError(f"the samples table has no '{split}' pictures; split it with 'planetlib data split'")
+
+        torch.manual_seed(settings.seed)  # the head's first weights
+        if stage == "head":
+            self.model = PlanetClassifier(settings.backbone, len(self.class_names), settings.head, settings.weights)
+            self.trained, lr = self.model.head, settings.head_lr
+        else:
+            self.model = self._load_head().build_model()
+            self.model.set_free_stages(self.model.last_stages(settings.free_stages))
+            self.trained, lr = self.model, settings.finetune_lr
+        self.model.to(self.device, memory_format=torch.channels_last)
+        free = [parameter for parameter in self.trained.parameters() if parameter.requires_grad]
+        self.steps = math.ceil((samples.split == "train").sum() / settings.batch_size)  # of an epoch
+        self.optimiser = torch.optim.AdamW(free, lr, weight_decay=settings.weight_decay)
+        self.scheduler = make_schedule(self.optimiser, self.steps * self.epochs, settings.warmup)
+        train_labels = samples.label[samples.split == "train"]
+        weights = compute_class_weight("balanced", classes=np.array(self.class_names), y=train_labels)
+        self.class_weights = torch.tensor(weights, dtype=torch.float32, device=self.device)
+
+        history = self.run / "history.csv"
+        blank = pd.DataFrame({"stage": [""], "epoch": [0]})[:0]  # no rows, but types: epochs stay whole numbers
+        self.history = pd.read_csv(history) if history.is_file() else blank
+        self.epoch, self.best_epoch, self.best_loss = 0, 0, float("inf")
+
+    def clear(self) -> None:
+        """Forgets what this stage, and those after it, left in the run folder."""
+        later = STAGES[STAGES.index(self.stage) :]
+        for stage in later:
+            for path in (self.run / f"{stage}.pt", self.run / f"{stage}_state.pt"):
+                path.unlink(missing_ok=True)
+        self.history = self.history[~self.history.stage.isin(later)]
+
+    def restore(self) -> None:
+        """Takes up the state of the last whole epoch, where there is one."""
+        if not self.state_path.is_file():
+            return self.clear()
+        state = read_torch(self.state_path)
+        self._require_same(state["choices"], self.choices)
+        self.trained.load_state_dict(state["trained"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.epoch, self.best_epoch, self.best_loss = state["epoch"], state["best_epoch"], state["best_loss"]
+        self.history = pd.DataFrame(state["history"])
+
+    def train(self) -> None:
+        """Runs the epochs that are left, unless the stage has ended or stopped early."""
+        if self._is_over():
+            return
+        batches, validation = self._make_batches()
+        precision = "float32" if self.stage == "head" else self.settings.precision
+        steps = {"total": self.epochs * self.steps, "initial": self.epoch * self.steps}
+        bar = progress_bar(None, self.progress, desc=self.stage, unit="step", **steps)
+        with bar, SummaryWriter(self.run / "tensorboard" / self.stage, purge_step=self.epoch + 1) as writer:
+            while not self._is_over():
+                started = time.perf_counter()
+                torch.manual_seed(self._seed(self.epoch))  # dropout
+                learning_rate = self.scheduler.get_last_lr()[0]
+                counted = _count(batches(self.epoch), bar)
+                train = run_epoch(
+                    self.trained, counted, self.class_weights, self.optimiser, self.scheduler, precision
+                )
+                val = run_epoch(self.trained, validation, self.class_weights, precision=precision)
+                self._keep(learning_rate, train, val, time.perf_counter() - started)
+                self._log(writer)
+                bar.set_postfix_str(f"validation: loss {val[0]:.3f}, accuracy {val[1]:.1%}")
+
+    def _make_batches(self):
+        """A function from epoch to training batches, and the validation batches."""
+        settings, size = self.settings, self.settings.image_size or self.model.image_size
+        fit = RECIPES[settings.recipe]
+        transform = make_training_transform(settings.recipe, size, settings.strength)
+        part = {split: self.samples[self.samples.split == split] for split in ("train", "val")}
+        data = ImageData(part["train"], self.class_names, size, fit, transform, settings.seed, self.progress)
+        val = make_loader(ImageData(part["val"], self.class_names, size, fit, progress=self.progress), settings.batch_size)
+
+        self.examples = torch.stack([data[index][0] for index in range(min(16, len(data)))])
+
+        def images(epoch: int, shuffle: bool = True) -> DataLoader:
+            data.epoch = epoch
+            return make_loader(data, settings.batch_size, self._seed(epoch) if shuffle else None, settings.workers)
+
+        if self.stage == "finetune":
+            return images, val
+        # The backbone is frozen: what it makes of a view never changes, so each view passes through it once.
+        views = [
+            extract_features(self.model, images(view, shuffle=False), settings.precision, self.device)
+            for view in progress_bar(range(min(settings.views, self.epochs)), self.progress, desc="features", unit="view")
+        ]
+        val_features = extract_features(self.model, val, settings.precision, self.device)
+
+        def features(epoch: int) -> DataLoader:
+            return make_loader(views[epoch % len(views)], settings.batch_size, self._seed(epoch))
+
+        return features, make_loader(val_features, settings.batch_size)
+
+    def _keep(self, learning_rate: float, train: tuple, val: tuple, seconds: float) -> None:
+        self.epoch += 1
+        row = [self.stage, self.epoch, learning_rate, *train, *val, seconds]
+        names = "stage epoch learning_rate train_loss train_accuracy val_loss val_accuracy seconds".split()
+        self.history = pd.concat([self.history, pd.DataFrame([row], columns=names)], ignore_index=True)
+        if val[0] < self.best_loss:
+            self.best_epoch, self.best_loss = self.epoch, val[0]
+            self._make_checkpoint(val).save(self.best_path)
+        state = {"choices": self.choices, "epoch": self.epoch, "best_epoch": self.best_epoch, "best_loss": self.best_loss}
+        state |= {name: getattr(self, name).state_dict() for name in ("trained", "optimiser", "scheduler")}
+        write_torch({**state, "history": self.history.to_dict("list")}, self.state_path)
+        write_table(self.history, self.run / "history.csv")
+
+    def _make_checkpoint(self, val: tuple[float, float]) -> Checkpoint:
+        settings = self.settings
+        return Checkpoint(
+            backbone=settings.backbone,
+            head=settings.head,
+            class_names=self.class_names,
+            image_size=settings.image_size or self.model.image_size,
+            fit=RECIPES[settings.recipe],
+            state_dict={name: value.cpu() for name, value in self.model.state_dict().items()},
+            stage=self.stage,
+            epoch=self.epoch,
+            metrics={"val_loss": val[0], "val_accuracy": val[1]},
+            recipe=settings.recipe_choices(),
+            data_fingerprint=self.choices["data"],
+        )
+
+    def _log(self, writer: SummaryWriter) -> None:
+        if self.epoch == 1:
+            writer.add_images("augmented training images", self.examples, self.epoch)
+        for name, value in self.history.iloc[-1].drop(["stage", "epoch"]).items():
+            writer.add_scalar(name, value, self.epoch)
+
+    def _is_over(self) -> bool:
+        return self.epoch >= self.epochs or self.epoch - self.best_epoch >= self.settings.patience
+
+    def _seed(self, epoch: int) -> int:
+        return int(np.random.SeedSequence([self.settings.seed, STAGES.index(self.stage), epoch]).generate_state(1)[0])
+
+    def _load_head(self) -> Checkpoint:
+        path = self.run / "head.pt"
+        if not path.is_file():
+            raise CheckpointError(f"{path}: not there; stage 'finetune' starts from stage 'head': train that first")
+        checkpoint = Checkpoint.load(path)
+        kept = ("backbone", "head", "image_size", "recipe", "data")  # the rest may change between the stages
+        self._require_same({**checkpoint.recipe, "data": checkpoint.data_fingerprint}, kept)
+        return checkpoint
+
+    def _require_same(self, earlier: dict, keys: Iterable[str]) -> None:
+        """Raises CheckpointError where the run folder was made with other data or choices."""
+        differing = [key for key in keys if self.choices[key] != earlier.get(key)]
+        if differing:
+            was = ", ".join(f"{key} {earlier.get(key)} (now {self.choices[key]})" for key in differing)
+            raise CheckpointError(f"{self.run}: was made with {was}; take the same, or another run folder")
+
+
+def _count(batches: Iterable, bar) -> Iterable:
+    for batch in batches:
+        yield batch
+        bar.update()

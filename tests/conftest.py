@@ -1,0 +1,76 @@
+"""Fixtures that several test modules share: a tiny data set, drawn here so that it needs no part of the library."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from planetlib.data import make_samples
+from planetlib.settings import Settings
+from planetlib.train import train_stage
+
+COLOURS = {"blue": (60, 90, 220), "green": (70, 200, 80), "red": (220, 60, 50)}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quiet_environment():
+    """No progress bars, and no settings of whoever runs the tests; processes that tests start inherit this."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TQDM_DISABLE", "1")
+        for name in [name for name in os.environ if name.startswith("PLANETLIB_")]:
+            patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="session")
+def fixture_folder(tmp_path_factory) -> Path:
+    """3 classes × 8 pictures of 48 × 48 pixels: a disc of the class's colour, its place and size drawn by seed."""
+    folder = tmp_path_factory.mktemp("discs")
+    rng = np.random.default_rng(0)
+    for label, colour in COLOURS.items():
+        (folder / label).mkdir()
+        for number in range(8):
+            Image.fromarray(draw_disc(rng, colour)).save(folder / label / f"{label} {number}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def samples(fixture_folder):
+    """The samples table of `fixture_folder`; take a copy before changing it."""
+    return make_samples(fixture_folder, progress=False)
+
+
+def draw_disc(rng: np.random.Generator, colour, side: int = 48) -> np.ndarray:
+    """A disc on faint noise; uint8 (side, side, 3)."""
+    rows, columns = np.mgrid[:side, :side]
+    centre, radius = rng.uniform(0.4, 0.6, 2) * side, rng.uniform(0.2, 0.35) * side
+    picture = rng.integers(0, 12, (side, side, 3), dtype=np.uint8)
+    picture[np.hypot(rows - centre[0], columns - centre[1]) < radius] = colour
+    return picture
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Networks this small gain nothing from a second thread, and lose much by it where the processor is shared."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")  # for processes that tests start
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def trained_run(fixture_folder, samples, tmp_path_factory) -> Settings:
+    """The settings of a tiny run, both stages of which are trained; `run` is its folder, to be read only."""
+    run = tmp_path_factory.mktemp("run")
+    settings = Settings(
+        data=fixture_folder, run=run, figures=run / "figures", image_size=64, views=2, head_epochs=12, finetune_epochs=3,
+        free_stages=2, head_lr=0.01, batch_size=8, patience=99, precision="float32", workers=0, device="cpu",
+    )  # fmt: skip
+    for stage in ("head", "finetune"):
+        train_stage(stage, settings, samples, progress=False)
+    return settings

@@ -1,0 +1,255 @@
+"""Pictures, files and folders of any size → the predictions table."""
+
+import dataclasses
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from planetlib.checkpoint import CheckpointError
+from planetlib.classify import Classifier, gather_inputs, write_predictions
+from planetlib.data import DataError
+from planetlib.images import read_image
+
+COLUMNS = ["path", "label", "predicted", "confidence", "status", "error", "prob_blue", "prob_green", "prob_red"]
+PROBABILITIES = COLUMNS[-3:]
+
+
+@pytest.fixture(scope="module")
+def classifier(trained_run) -> Classifier:
+    return Classifier.load(trained_run.run, device="cpu")
+
+
+@pytest.fixture
+def paths(samples) -> list[str]:
+    return samples.path.tolist()
+
+
+def with_choices(classifier: Classifier, **choices) -> Classifier:
+    return Classifier(dataclasses.replace(classifier.checkpoint, **choices), device="cpu")
+
+
+# The table
+
+
+def test_table_has_a_row_for_each_input_in_input_order(classifier, paths, samples):
+    order = paths[::-1] + paths[:2]
+    table = classifier.predict(order, samples.label.tolist()[::-1] + ["", ""], progress=False)
+    assert list(table.columns) == COLUMNS
+    assert table.path.tolist() == order
+    assert table.label.tolist() == samples.label.tolist()[::-1] + ["", ""]
+    assert table.index.tolist() == list(range(26))
+
+
+def test_words_are_strings_and_numbers_are_floats(classifier, paths):
+    table = classifier.predict(paths[:2], progress=False)
+    assert all(pd.api.types.is_string_dtype(table[name]) for name in ("path", "label", "predicted", "status", "error"))
+    assert all(table[name].dtype == np.float64 for name in ("confidence", *PROBABILITIES))
+
+
+def test_prediction_is_the_likeliest_class_and_confidence_its_probability(classifier, paths, samples):
+    table = classifier.predict(paths, progress=False)
+    np.testing.assert_allclose(table[PROBABILITIES].sum(axis=1), 1, atol=1e-6)
+    assert table.predicted.tolist() == [name.removeprefix("prob_") for name in table[PROBABILITIES].idxmax(axis=1)]
+    assert (table.confidence == table[PROBABILITIES].max(axis=1)).all()
+    assert (table.predicted == samples.label).mean() > 0.9
+    assert set(table.status) == {"ok"} and set(table.error) == {""}
+
+
+def test_probabilities_are_the_softmax_of_the_models_logits(classifier, paths):
+    image = classifier.prepare(read_image(paths[3]))[None]
+    with torch.inference_mode():
+        expected = classifier.model(image).softmax(1)[0]
+    table = classifier.predict([paths[3]], progress=False)
+    np.testing.assert_allclose(table.loc[0, PROBABILITIES].to_numpy(float), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 24])
+def test_batches_do_not_change_what_is_predicted(batch_size, classifier, paths):
+    one_by_one = pd.concat([classifier.predict([path], progress=False) for path in paths], ignore_index=True)
+    table = classifier.predict(paths, batch_size=batch_size, progress=False)
+    pd.testing.assert_frame_equal(table, one_by_one, rtol=0, atol=1e-5)
+
+
+def test_no_inputs_give_the_same_columns_and_no_rows(classifier):
+    table = classifier.predict([], progress=False)
+    assert list(table.columns) == COLUMNS and table.empty
+    assert list(classifier.stream([])) == []
+
+
+def test_as_many_labels_as_paths_are_asked_for(classifier, paths):
+    with pytest.raises(ValueError, match="shorter"):
+        classifier.predict(paths[:3], ["red"], progress=False)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 32])
+def test_unreadable_files_give_a_row_with_the_reason_where_they_stood(batch_size, classifier, paths, tmp_path):
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "words.jpg").write_text("these are words")
+    (tmp_path / "torn.png").write_bytes(Path(paths[0]).read_bytes()[:200])
+    bad = [str(tmp_path / name) for name in ("empty.png", "words.jpg", "torn.png", "missing.png")]
+    table = classifier.predict([bad[0], bad[1], paths[0], bad[2], bad[3], paths[1]], batch_size=batch_size, progress=False)
+    assert table.status.tolist() == ["unreadable", "unreadable", "ok", "unreadable", "unreadable", "ok"]
+    assert table.error[[0, 1, 4]].tolist() == ["empty file", "not an image, whatever its name says", "no such file"]
+    assert table.error[3].startswith("damaged or truncated")
+    lost = table[table.status == "unreadable"]
+    assert lost[["confidence", *PROBABILITIES]].isna().all(axis=None) and set(lost.predicted) == {""}
+    good = classifier.predict(paths[:2], progress=False)
+    pd.testing.assert_frame_equal(table.loc[[2, 5]].reset_index(drop=True), good, rtol=0, atol=1e-5)
+
+
+def test_names_with_spaces_accents_and_commas_are_kept(classifier, paths, tmp_path):
+    place = tmp_path / 'Lune — "à l’œil", été'
+    place.mkdir()
+    path = place / "Čerti 月, 1.png"
+    path.write_bytes(Path(paths[0]).read_bytes())
+    list(write_predictions(classifier.stream(gather_inputs([place])), tmp_path / "p.csv"))
+    assert pd.read_csv(tmp_path / "p.csv").path.tolist() == [str(path)]
+
+
+# What the checkpoint decides
+
+
+def test_logits_are_divided_by_the_temperature(classifier, paths):
+    image = classifier.prepare(read_image(paths[0]))[None]
+    with torch.inference_mode():
+        logits = classifier.model(image)
+    for temperature in (0.5, 4.0):
+        cooled = with_choices(classifier, temperature=temperature).predict_tensors(image)
+        torch.testing.assert_close(cooled, (logits / temperature).softmax(1), rtol=1e-5, atol=1e-6)
+
+
+def test_below_the_threshold_a_prediction_is_unknown_and_keeps_its_class(classifier, paths):
+    sure = classifier.predict(paths, progress=False)
+    threshold = float(sure.confidence.median())
+    table = with_choices(classifier, unknown_threshold=threshold).predict(paths, progress=False)
+    assert (table.status == "unknown").tolist() == (sure.confidence < threshold).tolist()
+    assert set(table.status) == {"ok", "unknown"}
+    pd.testing.assert_frame_equal(table.drop(columns="status"), sure.drop(columns="status"))
+
+
+def test_an_unreadable_file_is_not_called_unknown(classifier, tmp_path):
+    table = with_choices(classifier, unknown_threshold=1.0).predict([tmp_path / "missing.png"], progress=False)
+    assert table.status.tolist() == ["unreadable"]
+
+
+def test_prepared_pictures_are_squares_of_the_checkpoints_size(classifier):
+    wide = np.full((20, 50, 3), 200, np.uint8)
+    padded, squashed = classifier.prepare(wide), with_choices(classifier, fit="squash").prepare(wide)
+    assert padded.shape == squashed.shape == (3, 64, 64) and padded.dtype == squashed.dtype == torch.uint8
+    assert padded[:, 0].max() == 0 and squashed.min() == 200
+
+
+def test_a_run_folder_gives_its_last_stage_and_a_file_itself(trained_run):
+    assert Classifier.load(trained_run.run).checkpoint.stage == "finetune"
+    assert Classifier.load(trained_run.run / "head.pt").checkpoint.stage == "head"
+
+
+def test_a_folder_without_checkpoint_is_told(tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint there"):
+        Classifier.load(tmp_path)
+
+
+def test_precision_is_that_of_the_training_unless_named(trained_run):
+    assert Classifier.load(trained_run.run).precision == "float32"
+    assert Classifier.load(trained_run.run, precision="bfloat16").precision == "bfloat16"
+
+
+# Streams
+
+
+def test_an_endless_stream_is_consumed_a_few_batches_ahead(classifier, paths):
+    consumed = 0
+
+    def endless():
+        nonlocal consumed
+        while True:
+            consumed += 1
+            yield paths[consumed % len(paths)], ""
+
+    stream = classifier.stream(endless(), batch_size=2)
+    tables = list(islice(stream, 3))
+    stream.close()
+    assert [len(table) for table in tables] == [2, 2, 2]
+    assert consumed <= 2 * (3 + 2)
+
+
+def test_the_last_piece_is_what_is_left(classifier, paths):
+    assert [len(table) for table in classifier.stream([(path, "") for path in paths[:7]], batch_size=3)] == [3, 3, 1]
+
+
+def test_rows_are_in_the_part_file_until_the_last_is_written(classifier, paths, tmp_path):
+    target = tmp_path / "out" / "predictions.csv"
+    pieces = write_predictions(classifier.stream([(path, "") for path in paths[:5]], batch_size=2), target)
+    for done in (2, 4, 5):
+        next(pieces)
+        assert not target.exists()
+        assert pd.read_csv(f"{target}.part").path.tolist() == paths[:done]
+    assert list(pieces) == []
+    assert [path.name for path in target.parent.iterdir()] == ["predictions.csv"]
+
+
+def test_what_a_stopped_stream_has_done_is_not_lost_and_the_old_file_stays(classifier, paths, tmp_path):
+    target = tmp_path / "predictions.csv"
+    target.write_text("what was there before")
+    pieces = write_predictions(classifier.stream([(path, "") for path in paths], batch_size=4), target)
+    next(pieces)
+    pieces.close()
+    assert pd.read_csv(f"{target}.part").path.tolist() == paths[:4]
+    assert target.read_text() == "what was there before"
+
+
+def test_the_written_file_holds_what_was_streamed(classifier, paths, samples, tmp_path):
+    inputs = list(zip(paths, samples.label)) + [(str(tmp_path / "missing.png"), "")]
+    streamed = pd.concat(write_predictions(classifier.stream(inputs, batch_size=4), tmp_path / "p.csv"), ignore_index=True)
+    words = dict.fromkeys(("path", "label", "predicted", "status", "error"), str)
+    numbers = {"keep_default_na": False, "na_values": {name: [""] for name in ("confidence", *PROBABILITIES)}}
+    written = pd.read_csv(tmp_path / "p.csv", dtype=words, **numbers)
+    pd.testing.assert_frame_equal(written, streamed, check_dtype=False, rtol=1e-5)
+
+
+# Inputs
+
+
+@pytest.fixture
+def tree(tmp_path) -> Path:
+    for name in ("red/b.png", "red/a.JPG", "red/deep/er/c.png", "blue/z.tif", "red/.hidden.png", "red/notes.txt", "loose.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def test_folders_are_searched_to_any_depth_and_sorted(tree):
+    found = [Path(path).relative_to(tree).as_posix() for path, _ in gather_inputs([tree])]
+    assert found == ["blue/z.tif", "loose.png", "red/a.JPG", "red/b.png", "red/deep/er/c.png"]
+
+
+def test_places_come_in_the_order_given(tree):
+    found = [Path(path).name for path, _ in gather_inputs([tree / "red", tree / "loose.png", str(tree / "blue")])]
+    assert found == ["a.JPG", "b.png", "c.png", "loose.png", "z.tif"]
+
+
+def test_the_label_is_the_parent_folder_where_that_is_a_class(tree):
+    labels = {Path(path).name: label for path, label in gather_inputs([tree], ["red", "green"])}
+    assert labels == {"a.JPG": "red", "b.png": "red", "c.png": "", "loose.png": "", "z.tif": ""}
+
+
+def test_a_file_named_outright_is_taken_whatever_its_suffix(tree):
+    notes = str(tree / "red" / "notes.txt")
+    assert gather_inputs([notes], ["red"]) == [(notes, "red")]
+
+
+def test_a_place_that_is_not_there_is_told(tree):
+    with pytest.raises(DataError) as caught:
+        gather_inputs([tree, tree / "nowhere"])
+    assert str(caught.value) == f"{tree / 'nowhere'}: no such file or folder"
+
+
+def test_a_folder_without_pictures_is_told(tmp_path):
+    with pytest.raises(DataError) as caught:
+        gather_inputs([tmp_path])
+    assert str(caught.value) == f"{tmp_path}: no pictures there; expected files such as .png, .jpg, .tif"

@@ -1,0 +1,339 @@
+"""The samples table: found, checked, split, kept; and the data sets made from it."""
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from planetlib import data
+from planetlib.data import (
+    DataError,
+    ImageData,
+    check_samples,
+    find_images,
+    find_samples,
+    fingerprint_samples,
+    load_pixels,
+    make_loader,
+    make_samples,
+    read_samples,
+    split_samples,
+    write_table,
+)
+from planetlib.images import UnreadableImage, read_image
+from planetlib.transforms import fit_to_square, make_training_transform
+
+SIZE = 24
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def checked_table(**counts: int) -> pd.DataFrame:
+    """What `check_samples` returns of so many pictures of each class, all different; no file is needed to split it."""
+    rows = [(f"{label}/{number}.png", label) for label, count in counts.items() for number in range(count)]
+    table = pd.DataFrame(rows, columns=["path", "label"])
+    return table.assign(status="ok", sha256=[hashlib.sha256(path.encode()).hexdigest() for path in table.path])
+
+
+# Finding
+
+
+def test_images_are_found_at_any_depth_sorted_and_by_suffix_in_any_case(tmp_path):
+    touch(tmp_path, "b.PNG", "a.jpg", "deep/er/c.Tiff", "notes.txt", "png", "d.jpg.part")
+    assert [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)] == ["a.jpg", "b.PNG", "deep/er/c.Tiff"]
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path):
+    touch(tmp_path, "a.png", ".b.png", ".ipynb_checkpoints/c.png", "deep/.d/e.png")
+    assert find_images(tmp_path) == [tmp_path / "a.png"]
+
+
+def test_a_folder_without_pictures_holds_no_images(tmp_path):
+    assert find_images(tmp_path) == []
+
+
+@pytest.mark.parametrize("find", [find_images, find_samples])
+def test_a_missing_folder_is_named(tmp_path, find):
+    with pytest.raises(DataError, match="nowhere: no such folder; "):
+        find(tmp_path / "nowhere")
+
+
+def test_the_sub_folder_gives_the_label(tmp_path):
+    touch(tmp_path, "mars/deep/a.png", "earth/b.png", "earth/a.png", "stray.png", ".hidden/a.png", "empty/notes.txt")
+    samples = find_samples(tmp_path)
+    assert [*zip(samples.path, samples.label)] == [
+        (str(tmp_path / "earth" / "a.png"), "earth"),
+        (str(tmp_path / "earth" / "b.png"), "earth"),
+        (str(tmp_path / "mars" / "deep" / "a.png"), "mars"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "names, got",
+    [
+        ([], "got 0 sub-folders, 0 of them with pictures"),
+        (["a.png", "b.png"], "got 0 sub-folders, 0 of them with pictures"),
+        (["earth/a.png"], "got 1 sub-folders, 1 of them with pictures"),
+        (["earth/a.png", "mars/notes.txt"], "got 2 sub-folders, 1 of them with pictures"),
+    ],
+    ids=["empty", "files but no folders", "a single class", "a class without pictures"],
+)
+def test_fewer_than_two_classes_are_refused_with_what_was_found(tmp_path, names, got):
+    with pytest.raises(DataError, match=f"{got}; expected a sub-folder with pictures for each of two or more classes"):
+        find_samples(touch(tmp_path, *names))
+
+
+# Checking
+
+
+def test_check_tells_what_each_file_is(fixture_folder):
+    checked = check_samples(find_samples(fixture_folder), progress=False)
+    assert len(checked) == 24 and set(checked.status) == {"ok"} and set(checked.error) == {""}
+    first = checked.iloc[0]
+    content = Path(first.path).read_bytes()
+    assert (first["format"], first["mode"], first.width, first.height) == ("PNG", "RGB", 48, 48)
+    assert (first.bytes, first.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_check_says_why_a_file_is_unreadable_and_keeps_its_row(tmp_path, fixture_folder):
+    good = next(fixture_folder.rglob("*.png")).read_bytes()
+    for name, content in {"a.png": good[:100], "b.png": b"", "c.png": b"text", "d.png": good}.items():
+        (tmp_path / name).write_bytes(content)
+    paths = [str(tmp_path / name) for name in ("d.png", "a.png", "b.png", "c.png", "gone.png")]
+    # As after leaving rows out, the index has gaps.
+    checked = check_samples(pd.DataFrame({"path": paths, "label": "mars"}, index=[9, 7, 5, 3, 1]), progress=False)
+    assert list(checked.path) == paths
+    assert list(checked.status) == ["ok"] + ["unreadable"] * 4
+    reasons = ["", "damaged or truncated", "empty file", "not an image", "No such file"]
+    assert all(error.startswith(reason) for error, reason in zip(checked.error, reasons, strict=True))
+    assert checked.bytes[1] == 100 and checked.width[1] == 0
+
+
+# Splitting
+
+
+def test_each_class_of_twenty_is_split_14_3_3():
+    samples = split_samples(checked_table(earth=20, mars=20, venus=20))
+    counts = samples.groupby(["label", "split"]).size().unstack()
+    assert (counts.train == 14).all() and (counts.val == 3).all() and (counts.test == 3).all()
+
+
+@pytest.mark.parametrize("count", range(3, 12))
+def test_each_split_has_every_class_however_few(count):
+    samples = split_samples(checked_table(earth=count, mars=20))
+    assert len(samples) == count + 20
+    assert samples.groupby("split").label.nunique().to_dict() == {"train": 2, "val": 2, "test": 2}
+
+
+def test_the_split_depends_on_the_seed():
+    checked = checked_table(earth=20, mars=20)
+    pd.testing.assert_frame_equal(split_samples(checked, seed=1), split_samples(checked, seed=1))
+    assert not split_samples(checked, seed=1).split.equals(split_samples(checked, seed=2).split)
+
+
+def test_classes_are_dealt_differently():
+    samples = split_samples(checked_table(earth=20, mars=20))
+    assert list(samples.split[:20]) != list(samples.split[20:])
+
+
+def test_adding_a_class_does_not_deal_the_others_anew():
+    before = split_samples(checked_table(mars=20, venus=20)).set_index("path").split
+    after = split_samples(checked_table(earth=20, mars=20, venus=20)).set_index("path").split
+    pd.testing.assert_series_equal(after[before.index], before)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_equal_files_stay_on_one_side(seed):
+    checked = checked_table(earth=20, mars=20)
+    checked.loc[[1, 2, 30], "sha256"] = checked.sha256[0]  # three copies, one of them in the other class
+    samples = split_samples(checked, seed)
+    assert samples.groupby("sha256").split.nunique().max() == 1
+    assert samples.group[[0, 1, 2, 30]].nunique() == 1 and samples.group.nunique() == 37
+
+
+def test_the_samples_table_has_its_columns_and_the_order_of_the_files():
+    checked = checked_table(mars=5, earth=4)
+    samples = split_samples(checked)
+    assert list(samples.columns) == ["path", "label", "split", "sha256", "group"]
+    assert list(samples.path) == list(checked.path)
+
+
+def test_unreadable_files_are_left_out():
+    checked = checked_table(earth=6, mars=6)
+    checked.loc[[0, 8], "status"] = "unreadable"
+    samples = split_samples(checked)
+    assert list(samples.index) == list(range(10)) and not set(samples.path) & {"earth/0.png", "mars/2.png"}
+
+
+def test_too_small_classes_are_named_with_their_counts():
+    checked = checked_table(earth=5, mars=1, venus=5, zero=1)
+    checked.loc[checked.label == "zero", "status"] = "unreadable"
+    checked.loc[checked.label == "venus", "sha256"] = "five times the same file"
+    expected = (
+        "^too few different readable pictures to fill train, val, test: 'mars' has 1, 'venus' has 1, 'zero' has 0; "
+        "add pictures until there are 3 or take the class folder away$"
+    )
+    with pytest.raises(DataError, match=expected):
+        split_samples(checked)
+
+
+def test_make_samples_finds_checks_and_splits(fixture_folder, samples):
+    assert list(samples.path) == list(find_samples(fixture_folder).path)
+    assert Counter(samples.split) == {"train": 18, "val": 3, "test": 3}
+
+
+def test_nothing_in_the_folder_is_changed(fixture_folder):
+    def state():
+        return {path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes()) for path in fixture_folder.rglob("*")}
+
+    before = state()
+    samples = make_samples(fixture_folder, progress=False)
+    ImageData(samples, sorted(samples.label.unique()), SIZE, progress=False)
+    assert state() == before and len(before) == 27
+
+
+# Keeping
+
+
+def test_a_table_comes_back_as_it_was_written(tmp_path, samples):
+    labels = np.resize(["NA", "007", "ü, \"quoted\"", "null"], len(samples))  # what pandas would gladly read otherwise
+    awkward = samples.assign(label=labels)
+    write_table(awkward, tmp_path / "new" / "samples.csv")
+    pd.testing.assert_frame_equal(read_samples(tmp_path / "new" / "samples.csv"), awkward)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["samples.csv"]
+
+
+def test_a_write_that_fails_leaves_the_old_table_whole(tmp_path, samples, monkeypatch):
+    def fill_the_disk(table, path, **_):
+        Path(path).write_text("path,la")
+        raise OSError(28, "No space left on device")
+
+    write_table(samples, tmp_path / "samples.csv")
+    monkeypatch.setattr(pd.DataFrame, "to_csv", fill_the_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write_table(samples, tmp_path / "samples.csv")
+    pd.testing.assert_frame_equal(read_samples(tmp_path / "samples.csv"), samples)
+
+
+def test_a_missing_table_is_told_what_makes_it(tmp_path):
+    with pytest.raises(DataError, match="samples.csv: no samples table there; notebook 01 or 'planetlib data split' makes it"):
+        read_samples(tmp_path / "samples.csv")
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"path,label,sha256\na,b,c\n", "not a samples table, lacks the columns group, split$"),
+        (b"", r"not a samples table \(No columns"),
+        (b"\x89PNG\r\n\x1a\n\xff", r"not a samples table \(.*codec"),
+        (b"path,label\na,b,c\n\"", r"not a samples table \("),
+    ],
+    ids=["columns missing", "empty", "a picture", "broken lines"],
+)
+def test_a_file_that_is_no_samples_table_is_refused(tmp_path, content, message):
+    (tmp_path / "samples.csv").write_bytes(content)
+    with pytest.raises(DataError, match=f"samples.csv: {message}"):
+        read_samples(tmp_path / "samples.csv")
+
+
+@pytest.mark.parametrize("column, value", {"label": "moon", "split": "none", "sha256": "0" * 64}.items())
+def test_the_fingerprint_changes_with_what_is_learnt_from(samples, column, value):
+    changed = samples.copy()
+    changed.loc[3, column] = value
+    assert fingerprint_samples(changed) != fingerprint_samples(samples)
+
+
+def test_the_fingerprint_does_not_change_with_the_place_or_order(samples):
+    moved = samples.assign(path="elsewhere/" + samples.path).iloc[::-1]
+    assert fingerprint_samples(moved) == fingerprint_samples(samples)
+    assert len(fingerprint_samples(samples)) == 16 and int(fingerprint_samples(samples), 16)
+
+
+# Data sets
+
+
+@pytest.fixture(scope="module")
+def class_names(samples) -> list[str]:
+    return sorted(samples.label.unique())
+
+
+@pytest.fixture
+def augmented(samples, class_names) -> ImageData:
+    return ImageData(samples, class_names, SIZE, "pad", make_training_transform("robust", SIZE), seed=5, progress=False)
+
+
+def test_pixels_are_the_pictures_in_their_order(samples):
+    pixels = load_pixels(samples.path, SIZE, "pad", progress=False)
+    assert pixels.dtype == np.uint8 and pixels.shape == (24, SIZE, SIZE, 3)
+    for index in (0, 11, 23):
+        np.testing.assert_array_equal(pixels[index], fit_to_square(read_image(samples.path[index]), SIZE))
+
+
+def test_pixels_beyond_the_memory_limit_are_mapped_and_equal(samples, monkeypatch):
+    in_memory = load_pixels(samples.path, SIZE, "squash", progress=False)
+    monkeypatch.setattr(data, "IN_MEMORY_BYTES", in_memory.nbytes - 1)
+    mapped = load_pixels(samples.path, SIZE, "squash", progress=False)
+    assert isinstance(mapped, np.memmap) and not isinstance(in_memory, np.memmap)
+    np.testing.assert_array_equal(mapped, in_memory)
+
+
+def test_a_picture_that_has_become_unreadable_is_named(samples, tmp_path):
+    with pytest.raises(UnreadableImage, match="gone.png: no such file"):
+        load_pixels([samples.path[0], tmp_path / "gone.png"], SIZE, "pad", progress=False)
+
+
+def test_items_are_the_pixels_and_the_class_number(samples, class_names):
+    dataset = ImageData(samples, class_names[::-1], SIZE, progress=False)
+    image, number = dataset[0]
+    assert len(dataset) == 24 and class_names[::-1][number] == samples.label[0]
+    np.testing.assert_array_equal(image.permute(1, 2, 0), dataset.pixels[0])
+
+
+def test_an_augmented_item_depends_on_seed_epoch_and_index_alone(augmented):
+    first = augmented[3][0]
+    augmented[4]  # what is drawn in between does not matter
+    assert torch.equal(augmented[3][0], first)
+    augmented.pixels[4] = augmented.pixels[3]
+    assert not torch.equal(augmented[4][0], first)
+    augmented.epoch = 1
+    assert not torch.equal(augmented[3][0], first)
+    augmented.epoch, augmented.seed = 0, 6
+    assert not torch.equal(augmented[3][0], first)
+
+
+def test_workers_do_not_change_what_is_drawn(augmented):
+    alone, helped = (list(make_loader(augmented, 5, shuffle_seed=1, workers=workers)) for workers in (0, 2))
+    assert len(alone) == len(helped) == 5
+    for one, other in zip(alone, helped):
+        assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
+
+
+def drawn_order(shuffle_seed, epochs: int = 1) -> list[int]:
+    loader = make_loader(range(20), 6, shuffle_seed)
+    return [int(item) for _ in range(epochs) for batch in loader for item in batch]
+
+
+def test_the_order_depends_on_the_shuffle_seed():
+    torch.manual_seed(1)
+    first = drawn_order(3)
+    torch.manual_seed(2)
+    assert drawn_order(3) == first != drawn_order(4)
+    assert sorted(first) == list(range(20))
+
+
+def test_each_epoch_is_shuffled_anew():
+    order = drawn_order(3, epochs=2)
+    assert order[:20] != order[20:]
+
+
+def test_without_a_shuffle_seed_the_order_is_kept():
+    assert drawn_order(None) == list(range(20))

@@ -1,0 +1,167 @@
+"""From the predictions table to scores: every number here is one that can be worked out by hand."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import balanced_accuracy_score
+
+from planetlib.data import DataError
+from planetlib.evaluate import calibration_table, evaluate_predictions, wilson_interval, write_evaluation
+
+pytestmark = pytest.mark.filterwarnings("error")  # a report is no place for warnings about absent classes
+
+ROWS = [  # label, predicted, confidence, status
+    ("earth", "earth", 0.95, "ok"),
+    ("earth", "earth", 0.85, "ok"),
+    ("earth", "mars", 0.75, "ok"),
+    ("mars", "mars", 0.65, "ok"),
+    ("mars", "venus", 0.45, "unknown"),
+    ("mars", "", math.nan, "unreadable"),
+    ("", "earth", 0.99, "ok"),
+]
+
+
+def make_predictions(rows=ROWS) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["label", "predicted", "confidence", "status"])
+    table.insert(0, "path", [f"{number}.png" for number in range(len(table))])
+    for name in ("earth", "mars", "venus"):
+        table[f"prob_{name}"] = np.where(table.predicted == name, table.confidence, (1 - table.confidence) / 2)
+    return table
+
+
+@pytest.fixture
+def evaluation():
+    return evaluate_predictions(make_predictions())
+
+
+def test_summary_counts_the_labelled_readable_rows(evaluation):
+    assert evaluation.summary["images"] == 5
+    assert evaluation.summary["unreadable"] == 1
+    assert evaluation.summary["accuracy"] == pytest.approx(3 / 5)
+    assert evaluation.summary["balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 2) / 2)  # mean recall of the classes
+    assert evaluation.summary["mean_confidence"] == pytest.approx((0.95 + 0.85 + 0.75 + 0.65 + 0.45) / 5)
+    assert evaluation.summary["mean_confidence_when_wrong"] == pytest.approx((0.75 + 0.45) / 2)
+
+
+def test_balanced_accuracy_is_that_of_scikit_learn(evaluation):
+    known = make_predictions(ROWS[:5])
+    with pytest.warns(UserWarning, match="not in y_true"):
+        expected = balanced_accuracy_score(known.label, known.predicted)
+    assert evaluation.summary["balanced_accuracy"] == pytest.approx(expected)
+
+
+def test_scores_by_class(evaluation):
+    scores = evaluation.by_class
+    assert scores.index.tolist() == ["earth", "mars"]
+    assert list(scores.columns) == ["precision", "recall", "f1", "images", "right", "accuracy", "low", "high"]
+    assert scores.precision.tolist() == pytest.approx([2 / 2, 1 / 2])
+    assert scores.recall.tolist() == scores.accuracy.tolist() == pytest.approx([2 / 3, 1 / 2])
+    assert scores.f1.tolist() == pytest.approx([0.8, 0.5])
+    assert scores.images.tolist() == [3, 2] and scores.right.tolist() == [2, 1]
+    assert (scores.low["earth"], scores.high["earth"]) == pytest.approx(wilson_interval(2, 3))
+
+
+def test_confusion_has_a_row_for_each_pictured_class_and_a_column_for_each_known_one(evaluation):
+    assert evaluation.confusion.index.tolist() == ["earth", "mars"]
+    assert evaluation.confusion.columns.tolist() == ["earth", "mars", "venus"]
+    assert evaluation.confusion.to_numpy().tolist() == [[2, 1, 0], [0, 1, 1]]
+
+
+def test_wrong_rows_come_surest_first(evaluation):
+    assert evaluation.wrong.path.tolist() == ["2.png", "4.png"]
+    assert list(evaluation.wrong.columns) == list(make_predictions().columns)
+
+
+def test_calibration_error_by_hand():
+    predictions = make_predictions()
+    # Two bins: [0, 0.5) holds 0.45 (wrong); [0.5, 1] holds 0.95, 0.85, 0.65 (right) and 0.75 (wrong).
+    evaluation = evaluate_predictions(predictions, bins=2)
+    assert evaluation.calibration.images.tolist() == [1, 4]
+    assert evaluation.calibration.confidence.tolist() == pytest.approx([0.45, 0.8])
+    assert evaluation.calibration.accuracy.tolist() == pytest.approx([0, 0.75])
+    assert evaluation.summary["calibration_error"] == pytest.approx((1 * 0.45 + 4 * 0.05) / 5)
+
+
+def test_bins_without_pictures_are_left_out_and_certainty_falls_in_the_last():
+    table = calibration_table(np.array([0.0, 0.1, 1.0, 0.99]), np.array([False, True, True, True]), bins=10)
+    assert table.confidence.tolist() == pytest.approx([0, 0.1, 0.995])
+    assert table.accuracy.tolist() == [0, 1, 1]
+    assert table.images.tolist() == [1, 1, 2]
+
+
+@pytest.mark.parametrize(("right", "images"), [(0, 5), (5, 5), (2, 3), (81, 263), (1, 1)])
+def test_interval_is_wilsons(right, images):
+    z, share = 1.959963984540054, right / images
+    centre = share + z**2 / (2 * images)
+    half = z * math.sqrt(share * (1 - share) / images + z**2 / (4 * images**2))
+    expected = [(centre - half) / (1 + z**2 / images), (centre + half) / (1 + z**2 / images)]
+    assert wilson_interval(right, images) == pytest.approx(expected, abs=1e-9)
+
+
+def test_interval_of_the_published_example():
+    # Newcombe 1998, Statistics in Medicine 17, 857-872, table I: 81 of 263.
+    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+
+
+def test_all_right():
+    evaluation = evaluate_predictions(make_predictions([("earth", "earth", 1.0, "ok"), ("mars", "mars", 1.0, "ok")]))
+    assert evaluation.summary["accuracy"] == evaluation.summary["balanced_accuracy"] == 1
+    assert evaluation.summary["mean_confidence_when_wrong"] is None
+    assert evaluation.summary["calibration_error"] == 0
+    assert evaluation.wrong.empty
+    assert (evaluation.by_class[["precision", "recall", "f1"]] == 1).all(axis=None)
+
+
+def test_all_wrong():
+    evaluation = evaluate_predictions(make_predictions([("earth", "mars", 0.9, "ok"), ("mars", "earth", 0.9, "ok")]))
+    assert evaluation.summary["accuracy"] == evaluation.summary["balanced_accuracy"] == 0
+    assert evaluation.summary["calibration_error"] == pytest.approx(0.9)
+    assert len(evaluation.wrong) == 2
+    assert (evaluation.by_class[["precision", "recall", "f1", "right"]] == 0).all(axis=None)
+    assert evaluation.confusion.loc["earth"].tolist() == [0, 1, 0]
+
+
+def test_a_label_that_is_no_class_of_the_checkpoint_is_all_wrong_and_has_its_row():
+    evaluation = evaluate_predictions(make_predictions([("sun", "mars", 0.9, "ok"), ("mars", "mars", 0.8, "ok")]))
+    assert evaluation.by_class.recall.to_dict() == {"mars": 1, "sun": 0}
+    assert evaluation.confusion.loc["sun"].to_dict() == {"earth": 0, "mars": 1, "sun": 0, "venus": 0}
+
+
+@pytest.mark.parametrize("rows", [[], [("", "earth", 0.9, "ok")], [("earth", "", math.nan, "unreadable")]])
+def test_nothing_to_evaluate_is_told(rows):
+    with pytest.raises(DataError, match="nothing to evaluate: no picture has both a known class and a prediction"):
+        evaluate_predictions(make_predictions(rows))
+
+
+def test_the_table_given_is_not_changed():
+    predictions = make_predictions()
+    evaluate_predictions(predictions)
+    pd.testing.assert_frame_equal(predictions, make_predictions())
+
+
+def test_written_files_can_be_read_back(evaluation, tmp_path):
+    write_evaluation(evaluation, make_predictions(), tmp_path / "report")
+    names = {path.name for path in (tmp_path / "report").iterdir()}
+    assert names == {"predictions.csv", "report.csv", "report.json", "confusion.csv", "calibration.csv"}
+    read = {name: pd.read_csv(tmp_path / "report" / name) for name in names if name.endswith(".csv")}
+    assert read["predictions.csv"].path.tolist() == make_predictions().path.tolist()
+    pd.testing.assert_frame_equal(
+        read["report.csv"].set_index("class"), evaluation.by_class, check_names=False, check_index_type=False
+    )
+    assert read["confusion.csv"].set_index("true").to_numpy().tolist() == [[2, 1, 0], [0, 1, 1]]
+    pd.testing.assert_frame_equal(read["calibration.csv"], evaluation.calibration)
+
+
+@pytest.mark.parametrize("rows", [ROWS, [("earth", "earth", 1.0, "ok")]], ids=["some wrong", "none wrong"])
+def test_the_json_report_is_valid_and_complete(rows, tmp_path):
+    evaluation = evaluate_predictions(make_predictions(rows))
+    write_evaluation(evaluation, make_predictions(rows), tmp_path)
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"), parse_constant=refuse)
+    assert report == {**evaluation.summary, "classes": evaluation.by_class.to_dict("index")}

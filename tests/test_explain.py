@@ -1,0 +1,206 @@
+"""Class activation maps."""
+
+import gc
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from planetlib import PlanetlibError
+from planetlib.checkpoint import Checkpoint
+from planetlib.classify import Classifier
+from planetlib.explain import METHODS, map_activation, overlay_map
+from planetlib.images import read_image
+from planetlib.model import PlanetClassifier
+
+
+def make_classifier(backbone: str, image_size: int = 64, **choices) -> Classifier:
+    """A classifier with random weights."""
+    torch.manual_seed(0)
+    weights = PlanetClassifier(backbone, 3, weights="random").state_dict()
+    return Classifier(Checkpoint(backbone, "linear", ["a", "b", "c"], image_size, "pad", dict(weights), **choices), "cpu")
+
+
+@pytest.fixture
+def classifier(trained_run) -> Classifier:
+    return Classifier.load(trained_run.run, device="cpu")
+
+
+@pytest.fixture
+def picture(samples) -> np.ndarray:
+    """A red disc, 64 × 64, as large as what the network of `trained_run` sees: so nothing is resized on the way in."""
+    return cv2.resize(read_image(samples.path[samples.label == "red"].iloc[0]), (64, 64))
+
+
+def gradcam_by_hand(classifier: Classifier, picture: np.ndarray, class_index: int, stage: int) -> np.ndarray:
+    """Selvaraju et al. 2017, arXiv:1610.02391, equations 1 and 2, of the stages up to `stage`; not yet enlarged."""
+    (stages,), model = classifier.model.backbones.values(), classifier.model
+    image = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+    normalised = (image - model.get_buffer("efficientnet_lite0_mean")) / model.get_buffer("efficientnet_lite0_std")
+    maps = stages[: stage + 1](normalised).detach().requires_grad_()
+    logits = model.head(stages[stage + 1 :](maps).mean((2, 3)))
+    gradient = torch.autograd.grad(logits[0, class_index], maps)[0]
+    weights = gradient.mean((2, 3), keepdim=True)
+    return (weights * maps).sum(1)[0].relu().detach().numpy()
+
+
+def stretch(heat: np.ndarray) -> np.ndarray:
+    return (heat - heat.min()) / (heat.max() - heat.min())
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (30, 90), (101, 40)])
+@pytest.mark.parametrize("method", METHODS)
+def test_maps_lie_on_the_pictures_own_pixels_between_0_and_1(method, shape, classifier, picture):
+    heat = map_activation(classifier, cv2.resize(picture, shape[::-1]), "red", method)
+    assert heat.shape == shape and heat.dtype == np.float32
+    assert np.isfinite(heat).all() and heat.min() >= 0 and heat.max() <= 1
+    assert heat.max() > heat.min()
+
+
+@pytest.mark.parametrize("stage", [3, 5, 8])
+@pytest.mark.parametrize("name", ["blue", "green", "red"])
+def test_gradcam_is_what_the_paper_says(name, stage, classifier, picture):
+    by_hand = gradcam_by_hand(classifier, picture, classifier.class_names.index(name), stage)
+    heat = map_activation(classifier, picture, name, stage=classifier.model.stage_names[stage])
+    if by_hand.max() > 0:
+        np.testing.assert_allclose(heat, stretch(cv2.resize(stretch(by_hand), (64, 64))), atol=1e-4)
+    else:
+        assert heat.max() == 0
+
+
+def test_a_map_is_of_the_class_that_is_asked_for(classifier, picture):
+    stage = classifier.model.stage_names[5]
+    red, blue = (map_activation(classifier, picture, name, stage=stage) for name in ("red", "blue"))
+    assert np.abs(red - blue).max() > 0.1
+
+
+def test_by_default_the_last_stage_is_asked(classifier, picture):
+    by_default = map_activation(classifier, picture, "red")
+    np.testing.assert_array_equal(by_default, map_activation(classifier, picture, "red", stage="efficientnet_lite0.top"))
+
+
+@pytest.mark.parametrize("free", [0, 2, 99])
+def test_maps_do_not_depend_on_which_stages_are_frozen(free, classifier, picture):
+    expected = gradcam_by_hand(classifier, picture, 2, 5)
+    classifier.model.set_free_stages(classifier.model.last_stages(free))
+    heat = map_activation(classifier, picture, "red", stage=classifier.model.stage_names[5])
+    np.testing.assert_allclose(heat, stretch(cv2.resize(stretch(expected), (64, 64))), atol=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_map_leaves_nothing_behind_in_the_model(method, classifier, picture):
+    model, image = classifier.model, classifier.prepare(picture)[None]
+    model.set_free_stages(model.last_stages(2))
+    before = classifier.predict_tensors(image)
+    map_activation(classifier, picture, "red", method)
+    gc.collect()
+    assert not any(part._forward_hooks or part._backward_hooks for part in model.modules())
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is not None] == []
+    assert not any(part.training for part in model.modules())
+    assert torch.equal(classifier.predict_tensors(image), before)
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", "efficientnet_b3", "ensemble"])
+def test_every_backbone_can_be_explained(backbone, picture):
+    heat = map_activation(make_classifier(backbone), picture, "b", "layercam")
+    assert heat.shape == (64, 64) and heat.max() > heat.min() >= 0
+
+
+def test_the_ensembles_map_is_the_mean_of_its_backbones_maps(picture):
+    classifier = make_classifier("ensemble")
+    names = classifier.model.last_stages(1)
+    parts = [map_activation(classifier, picture, "b", "layercam", stage=name) for name in names]
+    assert len(parts) == 2
+    together = map_activation(classifier, picture, "b", "layercam")
+    np.testing.assert_allclose(together, stretch(np.mean(parts, axis=0)), atol=1e-4)
+
+
+class Striped:
+    """In place of a method: 1 in the middle 22 of 64 rows, where a picture of 20 × 60 lies, and 0 in the padding."""
+
+    def __init__(self, model, layers):
+        pass
+
+    def __enter__(self):
+        return lambda image, targets: np.repeat(self.rows[None, :, None], 64, axis=2)
+
+    def __exit__(self, *error):
+        pass
+
+    rows = np.zeros(64, np.float32)
+    rows[21:42] = 1
+
+
+def test_padding_is_cut_off_and_nothing_else(classifier, monkeypatch):
+    monkeypatch.setitem(METHODS, "striped", Striped)
+    picture = np.full((20, 60, 3), 99, np.uint8)
+    content = classifier.prepare(picture)[0, :, 0] > 0
+    assert np.array_equal(content.numpy(), Striped.rows == 1)
+    assert (map_activation(classifier, picture, "red", "striped") == 1).all()
+    assert (map_activation(classifier, picture.transpose(1, 0, 2).copy(), "red", "striped").mean(1) < 1).any()
+
+
+def test_a_squashed_picture_has_no_padding_to_cut_off(monkeypatch):
+    monkeypatch.setitem(METHODS, "striped", Striped)
+    classifier = make_classifier("resnet50")
+    classifier.checkpoint.fit = "squash"
+    heat = map_activation(classifier, np.zeros((64, 128, 3), np.uint8), "b", "striped")
+    np.testing.assert_array_equal(heat[:, 0], Striped.rows)
+
+
+@pytest.mark.parametrize(
+    ("choice", "text"),
+    [
+        ({"class_name": "pluto"}, "unknown class 'pluto'; expected one of: blue, green, red"),
+        ({"method": "scorecam"}, f"unknown method 'scorecam'; expected one of: {', '.join(METHODS)}"),
+        ({"stage": "top"}, "unknown stage 'top'; expected one of: efficientnet_lite0.stem, efficientnet_lite0.stage1, "),
+    ],
+)
+def test_unknown_choices_are_told_with_the_known_ones(choice, text, classifier, picture):
+    with pytest.raises(PlanetlibError) as caught:
+        map_activation(classifier, picture, **{"class_name": "red", **choice})
+    assert str(caught.value).startswith(text)
+
+
+# Overlays
+
+
+@pytest.fixture
+def ramp() -> np.ndarray:
+    return np.tile(np.linspace(0, 1, 64, dtype=np.float32), (64, 1))
+
+
+def test_an_overlay_of_no_strength_is_the_picture(picture, ramp):
+    shown = overlay_map(picture, ramp, strength=0)
+    assert shown.dtype == np.uint8
+    np.testing.assert_array_equal(shown, picture)
+
+
+def test_an_overlay_of_full_strength_is_the_map_in_its_colours(picture, ramp):
+    shown = overlay_map(picture, ramp, strength=1)
+    np.testing.assert_array_equal(shown, overlay_map(255 - picture, ramp, strength=1))
+    lightness = cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY)[0].astype(int)
+    assert lightness[0] < 10 and lightness[-1] > 200 and (np.diff(lightness) >= 0).all()
+    assert shown[0, 32, 0] > shown[0, 32, 2]  # the middle of `inferno` is red rather than blue
+
+
+def test_an_overlay_of_half_strength_lies_half_way(picture, ramp):
+    ends = [overlay_map(picture, ramp, strength).astype(int) for strength in (0, 0.5, 1)]
+    assert np.abs(ends[1] - (ends[0] + ends[2]) / 2).max() <= 1
+
+
+def test_an_overlay_changes_neither_picture_nor_map(picture, ramp):
+    kept = picture.copy(), ramp.copy()
+    overlay_map(picture, ramp)
+    assert np.array_equal(picture, kept[0]) and np.array_equal(ramp, kept[1])
+
+
+@pytest.mark.parametrize("colours", ["inferno", "viridis", "magma", "plasma", "cividis"])
+def test_all_colours_can_be_had(colours, picture, ramp):
+    assert overlay_map(picture, ramp, 1, colours).shape == (64, 64, 3)
+
+
+def test_unknown_colours_are_told(picture, ramp):
+    with pytest.raises(PlanetlibError, match="unknown colours 'jet'; expected one of: inferno, viridis, magma"):
+        overlay_map(picture, ramp, colours="jet")

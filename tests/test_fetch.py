@@ -1,0 +1,142 @@
+"""The download, against a server on this machine, and the listing that is shipped."""
+
+import hashlib
+import socket
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from planetlib.data import DataError
+from planetlib.fetch import LISTING, fetch_planets
+from planetlib.settings import PROJECT
+
+FILES = {f"{label}/{label} planet_{number}.png": f"{label}{number}".encode() * 99 for label in "ab" for number in range(3)}
+PUBLIC = PROJECT.parent / "shared" / "data" / "planets"
+
+
+class Server(ThreadingHTTPServer):
+    """Serves a folder; after `whole_answers` requests it fails in the way of `failure`."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.asked, self.whole_answers, self.failure, self.lock = folder, [], 99, "", threading.Lock()
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}/input"
+
+
+class Handler(SimpleHTTPRequestHandler):
+    def __init__(self, request, address, server):
+        super().__init__(request, address, server, directory=server.folder)
+
+    def do_GET(self):
+        with self.server.lock:
+            self.server.asked.append(self.path)
+            fails = len(self.server.asked) > self.server.whole_answers
+        if not fails:
+            return super().do_GET()
+        if self.server.failure == "error 500":
+            return self.send_error(500)
+        if self.server.failure == "half a file":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"half")
+        # Else nothing is answered at all: the connection is just closed.
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    for name, content in FILES.items():
+        (tmp_path / "input" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "input" / name).write_bytes(content)
+    with Server(tmp_path) as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def listing(tmp_path) -> Path:
+    rows = [(name, len(content), hashlib.sha256(content).hexdigest()) for name, content in FILES.items()]
+    pd.DataFrame(rows, columns=["file", "bytes", "sha256"]).to_csv(tmp_path / "listing.csv", index=False)
+    return tmp_path / "listing.csv"
+
+
+@pytest.fixture
+def fetch(tmp_path, server, listing):
+    """Downloads into `tmp_path / "planets"`."""
+    return lambda source=server.url: fetch_planets(tmp_path / "planets", source, listing, progress=False)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_all_files_are_downloaded_and_nothing_else_is_left(fetch, tmp_path):
+    assert fetch() == len(FILES)
+    assert contents(tmp_path / "planets") == FILES
+
+
+def test_a_second_call_downloads_nothing(fetch, server):
+    fetch()
+    server.asked.clear()
+    assert fetch() == 0 and server.asked == []
+
+
+@pytest.mark.parametrize("content", [b"", b"cut", b"b" * len(FILES["a/a planet_1.png"])], ids=["empty", "cut", "altered"])
+def test_a_file_that_is_not_whole_is_downloaded_again(fetch, server, tmp_path, content):
+    fetch()
+    (tmp_path / "planets" / "a" / "a planet_1.png").write_bytes(content)
+    server.asked.clear()
+    assert fetch() == 1 and server.asked == ["/input/a/a%20planet_1.png"]
+    assert contents(tmp_path / "planets") == FILES
+
+
+@pytest.mark.parametrize("failure", ["error 500", "half a file", "no answer"])
+def test_a_download_that_broke_off_goes_on_where_it_stopped(fetch, server, tmp_path, failure):
+    server.whole_answers, server.failure = 4, failure
+    with pytest.raises(DataError, match="download failed .* what came so far is kept in .*: run the same command again to go on$"):
+        fetch()
+    kept = contents(tmp_path / "planets")
+    assert len(kept) == 4 and kept.items() <= FILES.items()
+    server.whole_answers = 99
+    assert fetch() == len(FILES) - 4
+    assert contents(tmp_path / "planets") == FILES
+
+
+def test_a_file_with_the_wrong_checksum_is_not_kept(fetch, server, tmp_path):
+    (server.folder / "input" / "b" / "b planet_2.png").write_bytes(b"advertisement")
+    with pytest.raises(DataError, match="b%20planet_2.png: got 13 bytes with SHA-256 .*; the file was not kept: "):
+        fetch()
+    assert contents(tmp_path / "planets") == {name: FILES[name] for name in FILES if name != "b/b planet_2.png"}
+
+
+def test_a_server_that_cannot_be_reached_is_named(fetch):
+    with socket.socket() as unused:  # bound but not listening: every connection is refused
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(DataError, match=rf"^{url}/.*: download failed \(.*refused.*\); .*run the same command again"):
+            fetch(url)
+
+
+def test_the_shipped_listing_has_a_hundred_different_files_of_each_class():
+    files = pd.read_csv(LISTING)
+    classes = files.file.str.split("/").str[0].value_counts()
+    assert len(files) == 700 and len(classes) == 7 and set(classes) == {100}
+    assert files.sha256.str.fullmatch("[0-9a-f]{64}").all() and (files.bytes > 0).all()
+    assert files.file.is_unique and files.sha256.is_unique
+
+
+@pytest.mark.skipif(not PUBLIC.is_dir(), reason=f"the public data set is not at {PUBLIC}")
+def test_the_public_data_set_is_what_the_listing_says():
+    for row in pd.read_csv(LISTING).itertuples():
+        assert hashlib.sha256((PUBLIC / row.file).read_bytes()).hexdigest() == row.sha256, row.file
+        assert (PUBLIC / row.file).stat().st_size == row.bytes

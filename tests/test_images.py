@@ -1,0 +1,238 @@
+"""`read_image`: an odd picture gives the right pixels, a bad file gives one error with a reason, and nothing else."""
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from planetlib.images import UnreadableImage, inspect_image, read_image
+
+SIDE = 16
+RED, GREEN, BLACK = (200, 30, 20), (10, 180, 40), (0, 0, 0)
+STEPS = np.tile(np.arange(SIDE), (SIDE, 1))  # each column one brighter than the one before
+
+
+def halves(left, right) -> np.ndarray:
+    """Left half of one colour, right half of another."""
+    return np.uint8([[left] * (SIDE // 2) + [right] * (SIDE // 2)] * SIDE)
+
+
+def grey(values) -> np.ndarray:
+    return np.repeat(np.uint8(values)[:, :, None], 3, axis=2)
+
+
+def first_row(image: np.ndarray, changes: dict) -> np.ndarray:
+    """A copy of `image` with the pixels of its first row changed: column → value."""
+    image = image.copy()
+    for column, value in changes.items():
+        image[0, column] = value
+    return image
+
+
+def encode(picture, format: str = "PNG", mode: str | None = None, **options) -> bytes:
+    """The bytes of an image file, from an array or an image."""
+    image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+    buffer = io.BytesIO()
+    (image.convert(mode) if mode else image).save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def two_colours() -> Image.Image:
+    """`halves(RED, GREEN)` as numbers 0 and 1 in a palette."""
+    image = Image.fromarray(np.uint8(STEPS >= SIDE // 2)).convert("P")
+    image.putpalette([*RED, *GREEN])
+    return image
+
+
+def orientation(value: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = value
+    return exif
+
+
+PLAIN = encode(halves(RED, GREEN))
+PHOTO = encode(halves(RED, GREEN), "JPEG", quality=95, subsampling=0, exif=orientation(6))
+FLOAT = np.float32(1000 + 10 * STEPS)
+
+ODD_BUT_GOOD = {  # file, its pixels, how far each may be off
+    "RGB": (PLAIN, halves(RED, GREEN), 0),
+    "RGBA": (encode(halves((*RED, 255), (*GREEN, 0))), halves(RED, BLACK), 0),
+    "RGBA half seen through": (encode(halves((200, 100, 0, 51), (*GREEN, 255))), halves((40, 20, 0), GREEN), 1),
+    "palette": (encode(two_colours()), halves(RED, GREEN), 0),
+    "palette, one colour transparent": (encode(two_colours(), transparency=1), halves(RED, BLACK), 0),
+    "palette, a transparency for each": (encode(two_colours(), transparency=b"\xff\x00"), halves(RED, BLACK), 0),
+    "grey": (encode(np.uint8(10 * STEPS)), grey(10 * STEPS), 0),
+    "LA": (encode(halves((90, 255), (200, 0))), halves((90, 90, 90), BLACK), 0),
+    "one bit": (encode(halves(BLACK, (255, 255, 255)), mode="1"), halves(BLACK, (255, 255, 255)), 0),
+    "16-bit grey": (encode(np.uint16(1000 + 10 * STEPS)), grey(17 * STEPS), 0),
+    "16-bit grey, all the same": (encode(np.full((SIDE, SIDE), 1000, np.uint16)), grey(0 * STEPS), 0),
+    "32-bit integers": (encode(np.int32(-70 + 10 * STEPS), "TIFF"), grey(17 * STEPS), 0),
+    "float": (encode(FLOAT, "TIFF"), grey(17 * STEPS), 0),
+    "float with NaN": (encode(first_row(FLOAT, {9: np.nan}), "TIFF"), first_row(grey(17 * STEPS), {9: 0}), 0),
+    "float with infinities": (
+        encode(first_row(FLOAT, {4: np.inf, 9: -np.inf}), "TIFF"),
+        first_row(grey(17 * STEPS), {4: 255, 9: 0}),
+        0,
+    ),
+    "CMYK JPEG": (encode(halves(RED, GREEN), "JPEG", "CMYK", quality=95), halves(RED, GREEN), 8),
+    "JPEG on its side": (PHOTO, np.rot90(halves(RED, GREEN), -1), 8),
+    "animated GIF": (
+        encode(two_colours(), "GIF", save_all=True, append_images=[Image.new("RGB", (SIDE, SIDE), "white")]),
+        halves(RED, GREEN),
+        0,
+    ),
+    "WebP": (encode(halves(RED, GREEN), "WEBP", lossless=True), halves(RED, GREEN), 0),
+}
+
+
+@pytest.mark.parametrize("content, pixels, tolerance", ODD_BUT_GOOD.values(), ids=ODD_BUT_GOOD)
+def test_odd_but_good_pictures_give_their_pixels(content, pixels, tolerance):
+    picture = read_image(content)
+    assert picture.dtype == np.uint8 and picture.shape == pixels.shape
+    assert np.abs(picture.astype(int) - pixels).max() <= tolerance
+
+
+@pytest.mark.parametrize(
+    "value, turn",
+    {
+        1: lambda stored: stored,
+        2: np.fliplr,
+        3: lambda stored: np.rot90(stored, 2),
+        4: np.flipud,
+        5: lambda stored: stored.swapaxes(0, 1),
+        6: lambda stored: np.rot90(stored, -1),
+        7: lambda stored: np.rot90(stored, 2).swapaxes(0, 1),
+        8: np.rot90,
+        9: lambda stored: stored,  # means nothing
+    }.items(),
+)
+def test_every_exif_orientation_is_turned_upright(value, turn):
+    stored = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(read_image(encode(stored, exif=orientation(value))), turn(stored))
+
+
+@pytest.mark.parametrize("name", ["with spaces.png", "Größe é 木星.png", "no suffix", "wrong suffix.jpg"])
+@pytest.mark.parametrize("kind", [str, lambda path: path], ids=["str", "Path"])
+def test_the_name_of_a_file_does_not_matter(tmp_path, name, kind):
+    (tmp_path / name).write_bytes(PLAIN)
+    np.testing.assert_array_equal(read_image(kind(tmp_path / name)), halves(RED, GREEN))
+
+
+BAD = {  # name of the file, its content (None: nothing is written), how the reason begins
+    "truncated PNG": ("a.png", PLAIN[:60], "damaged or truncated ("),
+    "truncated JPEG": ("a.jpg", PHOTO[:-12], "damaged or truncated ("),
+    "text": ("a.jpg", b"This is no picture.\n", "not an image, whatever its name says"),
+    "empty": ("a.png", b"", "empty file"),
+    "missing": ("a.png", None, "no such file"),
+    "a folder": (".", None, "cannot be opened (Is a directory)"),
+    "name too long": ("a" * 300, None, "cannot be opened (File name too long)"),
+    "one pixel": ("a.png", encode(Image.new("RGB", (1, 1))), "1 × 1 pixels; at least 8 × 8 are needed"),
+    "one row": ("a.png", encode(Image.new("RGB", (50, 1))), "50 × 1 pixels; at least 8 × 8 are needed"),
+    "only NaN": ("a.tif", encode(FLOAT * np.float32("nan"), "TIFF"), "damaged or truncated (no pixel has a finite value)"),
+}
+
+
+@pytest.mark.parametrize("name, content, reason", BAD.values(), ids=BAD)
+def test_a_bad_file_gives_one_error_with_a_reason(tmp_path, name, content, reason):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UnreadableImage) as caught:
+        read_image(path)
+    assert caught.value.reason.startswith(reason)
+    assert str(caught.value) == f"{path}: {caught.value.reason}" and caught.value.source == str(path)
+    assert "\n" not in caught.value.reason and str(tmp_path) not in caught.value.reason
+
+
+def test_bad_bytes_are_named_as_bytes():
+    with pytest.raises(UnreadableImage, match="^<bytes>: empty file$"):
+        read_image(b"")
+
+
+def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "a.png").write_bytes(PLAIN)
+    monkeypatch.setattr(Image, "open", refuse)  # the superuser may read everything
+    with pytest.raises(UnreadableImage, match="a.png: no permission to read it$"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # pytest undoes the library's own filter
+@pytest.mark.parametrize("limit", [SIDE**2 - 1, SIDE**2 // 2 - 1], ids=["beyond the limit", "beyond twice the limit"])
+def test_a_decompression_bomb_is_not_unpacked(monkeypatch, limit):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with pytest.raises(UnreadableImage, match="^<bytes>: too large"):
+        read_image(PLAIN)
+
+
+@pytest.mark.parametrize("limit", [SIDE**2, None])
+def test_a_picture_within_the_limit_is_read(monkeypatch, limit):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    assert read_image(PLAIN).shape == (SIDE, SIDE, 3)
+
+
+def with_damaged_exif() -> bytes:
+    """A JPEG whose EXIF description claims to be a fraction: readable, but `ImageOps.exif_transpose` fails on it."""
+    exif = orientation(6)
+    exif[ExifTags.Base.ImageDescription] = ""
+    text, fraction = bytes.fromhex("010e 0002 00000001"), bytes.fromhex("010e 0005 00000001")  # tag, type, length
+    content = encode(halves(RED, GREEN), "JPEG", quality=95, subsampling=0, exif=exif)
+    assert text in content
+    return content.replace(text, fraction)
+
+
+def test_damaged_exif_does_not_spoil_a_good_picture():
+    picture = read_image(with_damaged_exif())
+    assert np.abs(picture.astype(int) - np.rot90(halves(RED, GREEN), -1)).max() <= 8
+
+
+def damaged(content: bytes, seed: int) -> bytes:
+    """Cut off anywhere, or with a few bytes changed."""
+    rng = np.random.default_rng(seed)
+    if seed % 2:
+        return content[: rng.integers(len(content))]
+    changed = np.frombuffer(content, np.uint8).copy()
+    changed[rng.integers(len(content), size=rng.integers(1, 5))] = rng.integers(256)
+    return changed.tobytes()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("content", [PLAIN, PHOTO, with_damaged_exif()], ids=["PNG", "JPEG", "damaged EXIF"])
+def test_random_damage_gives_a_picture_or_the_one_error(content):
+    unreadable = 0
+    for seed in range(600):
+        try:
+            picture = read_image(damaged(content, seed))
+            assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
+        except UnreadableImage as error:
+            unreadable += 1
+            assert error.reason
+    assert 300 < unreadable  # nearly every cut, and of the changes those that matter
+
+
+def test_pillows_warnings_are_not_shown(tmp_path):
+    one, many = bytes.fromhex("0112 0003 00000001"), bytes.fromhex("0112 0003 00000099")  # orientations
+    (tmp_path / "a.jpg").write_bytes(PHOTO.replace(one, many))
+    read = "import sys; from PIL import Image; from planetlib.images import read_image; read_image(sys.argv[1])"
+    plain = "import sys; from PIL import Image; Image.open(sys.argv[1]).getexif()"
+    shown = [
+        subprocess.run([sys.executable, "-W", "always", "-c", code, tmp_path / "a.jpg"], capture_output=True, check=True)
+        for code in (read, plain)
+    ]
+    assert shown[0].stderr == b"" and b"Warning" in shown[1].stderr
+
+
+def test_inspect_tells_what_is_stored():
+    stored = np.zeros((9, 12, 3), np.uint8)
+    facts = inspect_image(encode(stored, exif=orientation(6)))
+    assert facts == {"format": "PNG", "mode": "RGB", "width": 12, "height": 9}
+
+
+def test_inspect_refuses_what_cannot_be_read():
+    with pytest.raises(UnreadableImage, match="damaged or truncated"):
+        inspect_image(PLAIN[:60])

@@ -1,0 +1,143 @@
+"""From a picture to the square a network sees, augmented or not, and back."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from planetlib.transforms import (
+    RECIPES,
+    content_box,
+    draw_augmented,
+    fit_to_square,
+    make_training_transform,
+    to_picture,
+    to_tensor,
+    training_steps,
+)
+
+SIZE = 32
+SHAPES = [(48, 48), (20, 80), (80, 20), (7, 9), (33, 32), (500, 1)]
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    """Smooth colours, so that any turn, crop or change of colour can be seen."""
+    rows, columns = np.mgrid[:SIZE, :SIZE] * (255 / SIZE)
+    return np.stack([rows, columns, 255 - rows], axis=2).astype(np.uint8)
+
+
+@pytest.fixture
+def tensor(picture) -> torch.Tensor:
+    return to_tensor(picture)
+
+
+@pytest.mark.parametrize("fit", RECIPES.values())
+@pytest.mark.parametrize("shape", SHAPES)
+def test_any_shape_becomes_the_square(shape, fit):
+    square = fit_to_square(np.full((*shape, 3), 200, np.uint8), SIZE, fit)
+    assert square.shape == (SIZE, SIZE, 3) and square.dtype == np.uint8
+
+
+@pytest.mark.parametrize("fit", RECIPES.values())
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_picture_fills_its_content_box_and_nothing_else(shape, fit):
+    square = fit_to_square(np.full((*shape, 3), 200, np.uint8), SIZE, fit)
+    top, left, height, width = content_box(shape, SIZE, fit)
+    expected = np.zeros_like(square)
+    expected[top : top + height, left : left + width] = 200
+    np.testing.assert_array_equal(square, expected)
+
+
+@pytest.mark.parametrize(
+    "shape, box", {(20, 80): (12, 0, 8, 32), (80, 20): (0, 12, 32, 8), (48, 48): (0, 0, 32, 32), (500, 1): (0, 15, 32, 1)}.items()
+)
+def test_pad_keeps_the_aspect_and_centres(shape, box):
+    assert content_box(shape, SIZE, "pad") == box
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_squash_fills_the_square(shape):
+    assert content_box(shape, SIZE, "squash") == (0, 0, SIZE, SIZE)
+
+
+def test_a_disc_stays_round_with_pad_and_not_with_squash():
+    rows, columns = np.mgrid[:60, :120]
+    disc = np.uint8(255 * (np.hypot(rows - 29.5, columns - 59.5) < 25))[:, :, None].repeat(3, axis=2)
+
+    def aspect(fit):
+        lit = fit_to_square(disc, 64, fit)[:, :, 0] > 127
+        return lit.any(axis=0).sum() / lit.any(axis=1).sum()
+
+    assert aspect("pad") == pytest.approx(1, abs=0.05)
+    assert aspect("squash") == pytest.approx(0.5, abs=0.05)
+
+
+def test_shrinking_averages_rather_than_picks():
+    chequers = np.uint8(255 * (np.indices((128, 128)).sum(axis=0) % 2))[:, :, None].repeat(3, axis=2)
+    assert np.ptp(fit_to_square(chequers, 32).astype(int)) <= 1
+
+
+def test_a_square_of_the_right_size_is_left_as_it_is(picture):
+    np.testing.assert_array_equal(fit_to_square(picture, SIZE), picture)
+
+
+def test_to_tensor_puts_the_channels_first(picture):
+    tensor = to_tensor(picture)
+    assert tensor.shape == (3, SIZE, SIZE) and tensor.dtype == torch.uint8
+    assert tensor[2, 5, 7] == picture[5, 7, 2]
+
+
+def test_to_picture_undoes_to_tensor():
+    picture = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(to_picture(to_tensor(picture)), picture)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("seed", range(5))
+def test_strength_zero_changes_nothing(recipe, seed, tensor):
+    assert torch.equal(draw_augmented(make_training_transform(recipe, SIZE, 0), tensor, seed), tensor)
+
+
+@pytest.mark.parametrize("strength", [0, 0.5, 1, 3])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_step_keeps_shape_and_type(recipe, strength, tensor):
+    for name, step in training_steps(recipe, SIZE, strength).items():
+        for seed in range(4):
+            drawn = draw_augmented(step, tensor, seed)
+            assert drawn.shape == tensor.shape and drawn.dtype == torch.uint8, name
+
+
+@pytest.mark.parametrize(
+    "recipe, name", [(recipe, name) for recipe in RECIPES for name in training_steps(recipe, SIZE)]
+)
+def test_every_step_does_something(recipe, name, tensor):
+    step = training_steps(recipe, SIZE)[name]
+    assert any(not torch.equal(draw_augmented(step, tensor, seed), tensor) for seed in range(30))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_draw_depends_on_its_seed_alone(recipe, tensor):
+    transform = make_training_transform(recipe, SIZE)
+    torch.manual_seed(1)
+    first = draw_augmented(transform, tensor, 0, 3, 7)
+    torch.manual_seed(2)
+    assert torch.equal(draw_augmented(transform, tensor, 0, 3, 7), first)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_part_of_the_seed_matters(recipe, tensor):
+    transform = make_training_transform(recipe, SIZE)
+    drawn = [draw_augmented(transform, tensor, *seed) for seed in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 2)]]
+    assert len({image.numpy().tobytes() for image in drawn}) == len(drawn)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_draw_does_not_move_the_global_generators(recipe, tensor, monkeypatch):
+    # There may be no accelerator here, so it is watched whether its seed is asked to change.
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("the accelerator's generator was seeded"))
+    before = torch.random.get_rng_state(), np.random.get_state()[1].tobytes(), random.getstate()
+    draw_augmented(make_training_transform(recipe, SIZE), tensor, 5)
+    after = torch.random.get_rng_state(), np.random.get_state()[1].tobytes(), random.getstate()
+    assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
