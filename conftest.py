@@ -1,4 +1,4 @@
-"""For all of pytest: no progress bars; and the notebooks, under --nbval, run on the fixture in a folder of their own."""
+"""For all of pytest: no progress bars; under --nbval the notebooks run on the fixture, in a folder of their own."""
 
 import os
 import shutil

@@ -17,6 +17,8 @@ from planetlib.model import PlanetClassifier
 
 CHECKPOINT_FORMAT = 1
 STAGES = ("head", "finetune")  # in the order of training
+# What zipfile, torch and pickle raise for a file that is damaged or of another kind.
+_UNREADABLE = (zipfile.BadZipFile, OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError)
 
 
 class CheckpointError(PlanetlibError):
@@ -25,7 +27,9 @@ class CheckpointError(PlanetlibError):
 
 def library_versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
-    return {name: version(name) for name in ("torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless")}
+    return {
+        name: version(name) for name in ("torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless")
+    }
 
 
 @dataclass
@@ -66,7 +70,9 @@ class Checkpoint:
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the file, whole or not at all."""
-        write_torch({"format": CHECKPOINT_FORMAT, **{f.name: getattr(self, f.name) for f in dataclasses.fields(self)}}, path)
+        write_torch(
+            {"format": CHECKPOINT_FORMAT, **{f.name: getattr(self, f.name) for f in dataclasses.fields(self)}}, path
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Checkpoint":
@@ -77,7 +83,11 @@ class Checkpoint:
         """
         content = read_torch(path)
         expected = {f.name for f in dataclasses.fields(cls)}
-        if not isinstance(content, dict) or content.pop("format", None) != CHECKPOINT_FORMAT or set(content) != expected:
+        if (
+            not isinstance(content, dict)
+            or content.pop("format", None) != CHECKPOINT_FORMAT
+            or set(content) != expected
+        ):
             raise CheckpointError(f"{path}: not a planetlib checkpoint of format {CHECKPOINT_FORMAT}; train one anew")
         return cls(**content)
 
@@ -127,6 +137,6 @@ def read_torch(path: str | os.PathLike):
             if (entry := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"the checksum of {entry} differs")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
+    except _UNREADABLE as error:
         reason = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__  # torch's go on at length
         raise CheckpointError(f"{path}: damaged or not a checkpoint ({reason})") from error

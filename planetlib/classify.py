@@ -153,7 +153,7 @@ def write_predictions(tables: Iterable[pd.DataFrame], path: str | os.PathLike) -
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
-    with open(partial, "w", newline="", encoding="utf-8") as file:
+    with open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         for index, table in enumerate(tables):
             table.to_csv(file, index=False, header=index == 0, float_format="%.6g")
             file.flush()

@@ -153,7 +153,7 @@ def write_table(table: pd.DataFrame, path: str | os.PathLike) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
-    table.to_csv(partial, index=False)
+    table.to_csv(partial, index=False, errors="surrogateescape")  # file names may hold bytes that are not UTF-8
     os.replace(partial, path)
 
 
@@ -167,7 +167,7 @@ def read_samples(path: str | os.PathLike) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"{path}: no samples table there; notebook 01 or 'planetlib data split' makes it")
     try:
-        samples = pd.read_csv(path, dtype={"label": str}, keep_default_na=False)
+        samples = pd.read_csv(path, dtype={"label": str}, keep_default_na=False, encoding_errors="surrogateescape")
     except ValueError as error:  # pandas derives its parsing errors from it
         raise DataError(f"{path}: not a samples table ({error}); 'planetlib data split' makes one") from error
     missing = {"path", "label", "split", "sha256", "group"} - set(samples.columns)

@@ -73,7 +73,9 @@ def evaluate_predictions(predictions: pd.DataFrame, bins: int = 10) -> Evaluatio
     }
     counts = confusion_matrix(known.label, known.predicted, labels=names)
     confusion = pd.DataFrame(counts, pd.Index(names, name="true"), pd.Index(names, name="predicted")).loc[labels]
-    return Evaluation(summary, by_class, confusion, calibration, known[~right].sort_values("confidence", ascending=False))
+    return Evaluation(
+        summary, by_class, confusion, calibration, known[~right].sort_values("confidence", ascending=False)
+    )
 
 
 def wilson_interval(right: int, images: int, confidence: float = 0.95) -> tuple[float, float]:

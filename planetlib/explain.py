@@ -30,7 +30,8 @@ def map_activation(
 ) -> np.ndarray:
     """What in a picture speaks for a class.
 
-    A map is scaled to its own minimum and maximum: it shows where, not how much; two maps cannot be compared in strength.
+    A map is scaled to its own minimum and maximum: it shows where, not how much; the strengths of two maps cannot be
+    compared.
 
     Args:
         classifier: whose model is asked.
@@ -67,7 +68,7 @@ def overlay_map(picture: np.ndarray, heat: np.ndarray, strength: float = 0.5, co
         picture: uint8 (H, W, 3).
         heat: float (H, W), 0–1.
         strength: 0 shows the picture alone, 1 the map alone.
-        colours: `inferno`, `viridis`, `magma`, `plasma` or `cividis`: all even in lightness and fit for the colour-blind.
+        colours: `inferno`, `viridis`, `magma`, `plasma` or `cividis`: even in lightness, fit for the colour-blind.
 
     Returns:
         uint8 (H, W, 3).

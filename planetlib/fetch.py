@@ -21,7 +21,9 @@ SOURCE = (
 )
 
 
-def fetch_planets(folder: str | os.PathLike, source: str = SOURCE, listing: Path = LISTING, progress: bool = True) -> int:
+def fetch_planets(
+    folder: str | os.PathLike, source: str = SOURCE, listing: Path = LISTING, progress: bool = True
+) -> int:
     """Downloads the data set, or what is missing of it.
 
     A file whose checksum is right is left alone, so a download that broke off goes on where it stopped. A file appears
@@ -66,7 +68,7 @@ def _fetch_file(source: str, folder: Path, row) -> int:
     try:
         with urlopen(url, timeout=30) as response:
             content = response.read()
-    except (OSError, HTTPException) as error:  # refused, timed out, broken off, unknown host, certificate: all are OSErrors
+    except (OSError, HTTPException) as error:  # refused, timed out, unknown host, certificate: all OSError
         raise DataError(
             f"{url}: download failed ({getattr(error, 'reason', error)}); what came so far is kept in {folder}: "
             "run the same command again to go on"

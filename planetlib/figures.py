@@ -1,6 +1,6 @@
-"""Every figure: statistics with matplotlib and seaborn, annotated pictures and contact sheets with Pillow.
+"""Every figure, with matplotlib and seaborn.
 
-Functions return a figure (or a picture) and show nothing themselves, so that notebooks and the command line share them.
+Functions return a figure and show nothing themselves, so that notebooks and the command line share them.
 Colours are those of seaborn's `colorblind` palette; right and wrong differ in mark as well as in colour.
 """
 
@@ -13,22 +13,22 @@ import pandas as pd
 import seaborn
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from planetlib.classify import Classifier
 from planetlib.data import SPLITS
 from planetlib.evaluate import Evaluation
 from planetlib.explain import map_activation, overlay_map
-from planetlib.images import UnreadableImage, read_image
+from planetlib.images import read_image
+from planetlib.sheets import BLUE, GREY, TILE, describe_prediction
 from planetlib.transforms import fit_to_square
 
-BLUE, ORANGE, GREEN, RED = seaborn.color_palette("colorblind").as_hex()[:4]
-GREY = "#6b6b6b"
-TILE = 192  # pixels, side of a picture in a contact sheet
+ORANGE, GREEN = seaborn.color_palette("colorblind").as_hex()[1:3]
 SIDE = 320  # pixels, side of a picture beside its map
 
 
-def new_figure(rows: int = 1, columns: int = 1, width: float = 8, height: float = 4, **options) -> tuple[Figure, np.ndarray]:
+def new_figure(
+    rows: int = 1, columns: int = 1, width: float = 8, height: float = 4, **options
+) -> tuple[Figure, np.ndarray]:
     """A figure of `width` × `height` inches and its axes as an array; closed, so that a notebook shows it once."""
     with matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 10}):
         figure, axes = plt.subplots(
@@ -47,7 +47,11 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
 
 
 def show_grid(
-    pictures: Sequence[np.ndarray], titles: Sequence[str], columns: int = 7, colours: Sequence[str] | None = None, side=1.5
+    pictures: Sequence[np.ndarray],
+    titles: Sequence[str],
+    columns: int = 7,
+    colours: Sequence[str] | None = None,
+    side=1.5,
 ) -> Figure:
     """Pictures (H, W, 3) in rows, each with a title; `colours` are those of the titles, `side` is in inches."""
     rows = max(1, -(-len(pictures) // columns))
@@ -63,11 +67,14 @@ def show_grid(
 
 def plot_class_counts(samples: pd.DataFrame) -> Figure:
     """Pictures of each class, stacked by split where the table has one."""
-    figure, axes = new_figure(height=3)
     by = samples.split if "split" in samples else pd.Series("all", samples.index, name="split")
     counts = samples.groupby(["label", by]).size().unstack(fill_value=0)
     counts = counts[[name for name in (*SPLITS, "all") if name in counts]]
-    counts.plot.bar(stacked=True, ax=axes[0, 0], color=[BLUE, ORANGE, GREEN], rot=0, width=0.8)
+    longest = max(map(len, counts.index))
+    crowded = len(counts) * longest > 90  # more characters than fit beside each other: the names are turned
+    figure, axes = new_figure(height=3 + crowded * 0.08 * longest)
+    turn = 90 if crowded else 0
+    counts.plot.bar(stacked=True, ax=axes[0, 0], color=[BLUE, ORANGE, GREEN], rot=turn, width=0.8)
     for bars in axes[0, 0].containers:
         axes[0, 0].bar_label(bars, label_type="center", color="white", fontsize=8)
     axes[0, 0].set(xlabel="", ylabel="pictures")
@@ -78,9 +85,11 @@ def plot_class_counts(samples: pd.DataFrame) -> Figure:
 
 def plot_image_sizes(checked: pd.DataFrame) -> Figure:
     """Width against height of every readable picture, and the sizes of the files, by class."""
-    figure, axes = new_figure(1, 2, 9, 3.4)
     readable = checked[checked.status == "ok"].assign(kilobytes=lambda table: table.bytes / 1000)
-    seaborn.scatterplot(readable, x="width", y="height", hue="label", palette="colorblind", alpha=0.6, s=25, ax=axes[0, 0])
+    classes = readable.label.nunique()
+    figure, axes = new_figure(1, 2, 9, max(3.4, 0.9 + 0.25 * classes))
+    palette = "colorblind" if classes <= 10 else "husl"  # the first has ten colours
+    seaborn.scatterplot(readable, x="width", y="height", hue="label", palette=palette, alpha=0.6, s=25, ax=axes[0, 0])
     axes[0, 0].legend(title="", fontsize=8, frameon=False)
     axes[0, 0].set(xlabel="width, pixels", ylabel="height, pixels")
     seaborn.boxplot(readable, x="kilobytes", y="label", color=BLUE, fill=False, fliersize=3, ax=axes[0, 1])
@@ -136,7 +145,9 @@ def plot_history(history: pd.DataFrame) -> Figure:
         axis.set_xlabel("epoch")
         for stage, start in starts.items():
             axis.axvline(start + 0.5, color=GREY, lw=0.8, ls=":")
-            axis.text(start + 0.6, 1.0, stage, color=GREY, fontsize=8, transform=axis.get_xaxis_transform(), va="bottom")
+            axis.text(
+                start + 0.6, 1.0, stage, color=GREY, fontsize=8, transform=axis.get_xaxis_transform(), va="bottom"
+            )
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].set_ylim(bottom=0)
     axes[0, 0].legend(frameon=False, fontsize=8)
@@ -148,7 +159,7 @@ def plot_confusion(evaluation: Evaluation, normalised: bool = False) -> Figure:
     table = evaluation.confusion
     side = 2.2 + 0.55 * len(table.columns)
     figure, axes = new_figure(width=side, height=side * 0.85)
-    shown = table.div(table.sum(1), axis=0) if normalised else table
+    shown = table.div(table.sum(axis=1), axis=0) if normalised else table
     seaborn.heatmap(shown, annot=True, fmt=".0%" if normalised else "d", cmap="cividis", cbar=False, linewidths=0.5,
                     vmin=0, annot_kws={"fontsize": 9}, ax=axes[0, 0])  # fmt: skip
     axes[0, 0].set(xlabel="predicted", ylabel="true")
@@ -163,7 +174,9 @@ def plot_class_accuracy(evaluation: Evaluation) -> Figure:
     figure, axes = new_figure(height=0.9 + 0.35 * len(table))
     reach = np.abs([table.accuracy - table.low, table.high - table.accuracy])
     axes[0, 0].errorbar(table.accuracy, range(len(table)), xerr=reach, fmt="o", color=BLUE, capsize=3)
-    axes[0, 0].set_yticks(range(len(table)), [f"{row.Index} ({row.right} of {row.images})" for row in table.itertuples()])
+    axes[0, 0].set_yticks(
+        range(len(table)), [f"{row.Index} ({row.right} of {row.images})" for row in table.itertuples()]
+    )
     axes[0, 0].set(xlim=(0, 1.02), xlabel="accuracy, with its 95 % interval")
     axes[0, 0].invert_yaxis()
     return figure
@@ -192,24 +205,16 @@ def save_evaluation(evaluation: Evaluation, predictions: pd.DataFrame, folder: s
         "calibration": plot_calibration(evaluation),
         "predictions": show_predictions(predictions),
     }
+    (Path(folder) / "wrong.png").unlink(missing_ok=True)  # of an earlier evaluation
     if len(evaluation.wrong):
         figures["wrong"] = show_predictions(evaluation.wrong, limit=len(evaluation.wrong))
     return [save_figure(figure, Path(folder) / f"{name}.png") for name, figure in figures.items()]
 
 
-def describe_prediction(row) -> tuple[str, str]:
-    """What to write beside a picture, and the colour: right (blue, ✓), wrong (red, ✗), no verdict (grey)."""
-    if row.status == "unreadable":
-        return f"unreadable: {row.error}", GREY
-    text = f"{row.predicted} {row.confidence:.0%}" + (" — unknown?" if row.status == "unknown" else "")
-    if not row.label:
-        return text, GREY
-    return (f"✓ {text}", BLUE) if row.label == row.predicted else (f"✗ {text}\ntrue: {row.label}", RED)
-
-
 def show_predictions(predictions: pd.DataFrame, columns: int = 7, limit: int = 28) -> Figure:
-    """The first rows of the predictions table as pictures with their verdicts."""
-    rows = list(predictions[predictions.status != "unreadable"].head(limit).itertuples())
+    """Rows of the predictions table as pictures with their verdicts; `limit` of them, evenly spaced."""
+    readable = predictions[predictions.status != "unreadable"]
+    rows = list(readable.iloc[np.linspace(0, len(readable) - 1, min(limit, len(readable))).astype(int)].itertuples())
     words = [describe_prediction(row) for row in rows]
     pictures = [fit_to_square(read_image(row.path), TILE) for row in rows]
     return show_grid(pictures, [text for text, _ in words], columns, [colour for _, colour in words])
@@ -218,8 +223,8 @@ def show_predictions(predictions: pd.DataFrame, columns: int = 7, limit: int = 2
 def show_maps(rows: Iterable[tuple[str, Sequence[np.ndarray], Sequence[str]]], side: float = 1.9) -> Figure:
     """Pictures beside their maps: rows of (name, pictures, titles)."""
     rows = list(rows)
-    columns = max(len(pictures) for _, pictures, _ in rows)
-    figure, axes = new_figure(len(rows), columns, columns * side, len(rows) * (side + 0.1))
+    columns = max((len(pictures) for _, pictures, _ in rows), default=1)
+    figure, axes = new_figure(max(1, len(rows)), columns, columns * side, max(1, len(rows)) * (side + 0.1))
     for axis in axes.flat:
         axis.axis("off")
     for line, (name, pictures, titles) in zip(axes, rows):
@@ -230,56 +235,22 @@ def show_maps(rows: Iterable[tuple[str, Sequence[np.ndarray], Sequence[str]]], s
     return figure
 
 
-def show_class_maps(classifier: Classifier, predictions: pd.DataFrame, method: str = "gradcam") -> Figure:
-    """For the first picture of each class: itself, its map for the likeliest class, and for the runner-up."""
-    rows = []
+def show_class_maps(
+    classifier: Classifier, predictions: pd.DataFrame, method: str = "gradcam", columns: int = 7
+) -> Figure:
+    """For the first picture of each class, downwards: itself, its map for the likeliest class and for the runner-up."""
+    stacks = []
     for label, row in predictions[predictions.status != "unreadable"].groupby("label").first().iterrows():
         picture = fit_to_square(read_image(row.path), SIDE)
-        ranked = row.filter(like="prob_").astype(float).sort_values(ascending=False)[:2]
-        names = [column.removeprefix("prob_") for column in ranked.index]
-        maps = [overlay_map(picture, map_activation(classifier, picture, name, method)) for name in names]
-        titles = [f"{name} {share:.0%}" for name, share in zip(names, ranked)]
-        rows.append((label, [picture, *maps], ["", *titles]))
-    return show_maps(rows)
-
-
-def annotate_picture(row, side: int = 512) -> Image.Image:
-    """A picture with its prediction on a band below it.
-
-    Args:
-        row: of the predictions table, as `itertuples` gives it.
-        side: of the picture in pixels.
-    """
-    try:
-        picture = fit_to_square(read_image(row.path), side)
-    except UnreadableImage:
-        picture = np.full((side, side, 3), 40, np.uint8)
-    text, colour = describe_prediction(row)
-    verdict, *truth = text.replace("✓", "right:").replace("✗", "wrong:").split("\n")
-    band = max(34, side // 8)
-    tile = Image.new("RGB", (side, side + band), ImageColor.getrgb(colour))
-    tile.paste(Image.fromarray(picture), (0, 0))
-    draw = ImageDraw.Draw(tile)
-    _draw_line(draw, verdict, (6, side + 2), side - 12, band * 0.42)
-    _draw_line(draw, " · ".join([*truth, Path(row.path).name]), (6, side + 2 + band * 0.5), side - 12, band * 0.34)
-    return tile
-
-
-def _draw_line(draw: ImageDraw.ImageDraw, text: str, corner: tuple[float, float], width: float, size: float) -> None:
-    font = ImageFont.load_default(size)
-    if draw.textlength(text, font) > width:
-        while text and draw.textlength(text + "…", font) > width:
-            text = text[:-1]
-        text += "…"
-    draw.text(corner, text, "white", font)
-
-
-def make_contact_sheet(predictions: pd.DataFrame, columns: int = 10, limit: int = 200) -> Image.Image:
-    """The first rows of the predictions table as one picture of annotated tiles."""
-    tiles = [annotate_picture(row, TILE) for row in predictions.head(limit).itertuples()]
-    columns = min(columns, max(1, len(tiles)))
-    width, height = (tiles[0].size if tiles else (TILE, TILE)) + np.array([4, 4])
-    sheet = Image.new("RGB", (columns * int(width) + 4, -(-len(tiles) // columns) * int(height) + 4), "white")
-    for index, tile in enumerate(tiles):
-        sheet.paste(tile, (4 + index % columns * int(width), 4 + index // columns * int(height)))
-    return sheet
+        stack = [(picture, label)]
+        for column, share in row.filter(like="prob_").astype(float).nlargest(2).items():
+            name = column.removeprefix("prob_")
+            heat = map_activation(classifier, picture, name, method)
+            stack.append((overlay_map(picture, heat), f"{name} {share:.0%}"))
+        stacks.append(stack)
+    columns = max(1, min(columns, len(stacks)))
+    blank = (np.full((SIDE, SIDE, 3), 255, np.uint8), "")
+    stacks += [[blank] * 3] * (-len(stacks) % columns)
+    blocks = [stacks[start : start + columns] for start in range(0, len(stacks), columns)]
+    cells = [stack[line] for block in blocks for line in range(3) for stack in block]
+    return show_grid([picture for picture, _ in cells], [title for _, title in cells], columns)

@@ -15,7 +15,8 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 SMALLEST_SIDE = 8  # pixels; below this there is nothing left to recognise
 
 # What Pillow's decoders raise on damaged files: written nowhere, found by damaging many kinds of files at random.
-DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, MemoryError, struct.error)
+DAMAGE = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError)
+DAMAGE += (struct.error,)
 
 # EXIF orientation, 2 to 8 → how to turn the picture upright.
 _turn = Image.Transpose
@@ -103,7 +104,7 @@ def _open(source) -> tuple[str, Image.Image]:
 
 
 def _stand_upright(image: Image.Image) -> Image.Image:
-    """Like `ImageOps.exif_transpose`, which also rewrites the EXIF block and so fails on good pictures with a bad one."""
+    """Like `ImageOps.exif_transpose`, which also rewrites the EXIF block and so fails where only that is damaged."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except DAMAGE:
@@ -136,5 +137,5 @@ def _require_size(name: str, width: int, height: int) -> None:
 
 
 def _one_line(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error)  # the system's words without the path, which the error has anyway
+    text = getattr(error, "strerror", None) or str(error)  # the system's words, without the path
     return " ".join(text.split()) or type(error).__name__

@@ -191,14 +191,20 @@ def _build_head(head: str, features: int, classes: int) -> nn.Sequential:
 
 
 def require_known(what: str, name: str, known: Iterable[str]) -> None:
+    """Raises PlanetlibError, with the known names, for one that is none of them."""
     if name not in known:
         raise PlanetlibError(f"unknown {what} '{name}'; expected one of: {', '.join(known)}")
 
 
 def choose_device(device: str = "auto") -> torch.device:
-    """The named device, or the fastest there is."""
+    """The named device, or the fastest there is. Raises PlanetlibError where it cannot be used."""
     if device != "auto":
-        return torch.device(device)
+        try:
+            return torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
+            raise PlanetlibError(
+                f"cannot use the device '{device}' ({str(error).splitlines()[0]}); try 'auto'"
+            ) from error
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

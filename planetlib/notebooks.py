@@ -1,12 +1,11 @@
 """Runs the five notebooks into readable reports, and leaves the notebooks as they are."""
 
-import copy
 import os
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 
 from planetlib import PlanetlibError
@@ -20,7 +19,9 @@ class NotebookFailed(PlanetlibError):
     """A notebook stopped at an error; the report up to it is written."""
 
 
-def run_notebooks(out: str | os.PathLike, environment: dict[str, str], in_place: bool = False, progress: bool = True) -> list[Path]:
+def run_notebooks(
+    out: str | os.PathLike, environment: dict[str, str], in_place: bool = False, progress: bool = True
+) -> list[Path]:
     """Executes the notebooks in order and writes each as HTML.
 
     Args:
@@ -33,13 +34,15 @@ def run_notebooks(out: str | os.PathLike, environment: dict[str, str], in_place:
         The reports.
 
     Raises:
-        NotebookFailed: a cell raised; the notebooks after it are not run.
+        NotebookFailed: a cell raised, or the kernel died; the notebooks after it are not run.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     notebooks = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
     if not notebooks:
-        raise PlanetlibError(f"{FOLDER}: no notebooks there; run this from a clone of the project, installed with 'make install'")
+        raise PlanetlibError(
+            f"{FOLDER}: no notebooks there; run this from a clone of the project, installed with 'make install'"
+        )
     bar = progress_bar(notebooks, progress, desc="notebooks", unit="notebook")
     return [_run_notebook(path, out, environment, in_place) for path in bar]
 
@@ -51,31 +54,24 @@ def _run_notebook(path: Path, out: Path, environment: dict[str, str], in_place: 
     client = NotebookClient(
         notebook,
         timeout=None,
-        store_widget_state=False,
+        store_widget_state=False,  # so that pages show the still picture that each widget brings along
         extra_arguments=["--log-level=ERROR"],  # no word on every start that loopback is not encrypted
         resources={"metadata": {"path": str(path.parent)}},
     )
-    failure = None
+    cause, reason = None, ""
     try:
         client.execute(**kernel)
     except CellExecutionError as error:
-        failure = error
-    page, _ = HTMLExporter().from_notebook_node(_without_widgets(notebook))
+        cause, reason = error, f"{error.ename}: {error.evalue}"
+    except DeadKernelError as error:  # as when memory ran out
+        cause, reason = error, str(error)
+    page, _ = HTMLExporter().from_notebook_node(notebook)
     report = out / f"{path.stem}.html"
     report.write_text(page, encoding="utf-8")
-    if failure:
-        raise NotebookFailed(f"{path.name}: {failure.ename}: {failure.evalue}; see {report}") from failure
+    if cause:
+        raise NotebookFailed(f"{path.name}: {' '.join(reason.split())}; see {report}") from cause
     if in_place:
         for cell in notebook.cells:
             cell.metadata.pop("execution", None)
         nbformat.write(notebook, path)
     return report
-
-
-def _without_widgets(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """A copy whose widgets, which need a kernel, give way to the still picture that each brings along."""
-    still = copy.deepcopy(notebook)
-    for cell in still.cells:
-        for output in cell.get("outputs", []):
-            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
-    return still

@@ -77,8 +77,14 @@ class Settings:
 
 PROFILES = {
     # Small enough to run five notebooks in a few minutes, in float32 so that any processor prints the same.
-    "fixture": {"image_size": 160, "head_epochs": 20, "finetune_epochs": 5, "patience": 20,
-                "precision": "float32", "workers": 0},
+    "fixture": {
+        "image_size": 160,
+        "head_epochs": 20,
+        "finetune_epochs": 5,
+        "patience": 20,
+        "precision": "float32",
+        "workers": 0,
+    },
     "full": {},
 }
 

@@ -1,8 +1,8 @@
 """The two stages of transfer learning: a head on a frozen backbone, then the backbone's tail with it.
 
-A run folder receives, for each stage, `<stage>.pt` (the best checkpoint) and `<stage>_state.pt` (where it stands, to go on
-from), and for both `history.csv` and `tensorboard/`. Whatever is random in an epoch is seeded by (seed, stage, epoch), so
-a run that was killed and resumed ends with the same weights, to the last bit, as one that was left alone.
+A run folder receives, for each stage, `<stage>.pt` (the best checkpoint) and `<stage>_state.pt` (where it stands, to go
+on from), and for both `history.csv` and `tensorboard/`. Whatever is random in an epoch is seeded by (seed, stage,
+epoch), so a run that was killed and resumed ends with the same weights, to the last bit, as one that was left alone.
 """
 
 import math
@@ -15,15 +15,14 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.utils.class_weight import compute_class_weight
-from torch import Tensor, nn
-from torch.nn import functional
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
+from planetlib import PlanetlibError
 from planetlib.checkpoint import STAGES, Checkpoint, CheckpointError, read_torch, write_torch
 from planetlib.data import DataError, ImageData, fingerprint_samples, make_loader, progress_bar, write_table
-from planetlib.model import PlanetClassifier, choose_device, require_known, use_precision
+from planetlib.loop import extract_features, make_schedule, run_epoch
+from planetlib.model import PlanetClassifier, choose_device, require_known
 from planetlib.settings import Settings
 from planetlib.transforms import RECIPES, make_training_transform
 
@@ -66,70 +65,13 @@ def train_stage(
     return run.history
 
 
-def run_epoch(
-    module: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    class_weights: Tensor,
-    optimiser: torch.optim.Optimizer | None = None,
-    scheduler: LRScheduler | None = None,
-    precision: str = "float32",
-) -> tuple[float, float]:
-    """One pass over the batches, for training (with an optimiser) and for validation (without).
-
-    Args:
-        module: inputs → logits (B, classes).
-        batches: of inputs and class numbers (B,).
-        class_weights: (classes,); a sample's loss counts as much as its class weighs.
-        optimiser: of the free parameters.
-        scheduler: stepped after each batch.
-        precision: see `use_precision`.
-
-    Returns:
-        Weighted mean of the cross entropy and accuracy (0–1), over all samples.
-    """
-    device = class_weights.device
-    module.train(optimiser is not None)
-    loss_sum = weight_sum = correct = count = 0.0
-    for inputs, labels in batches:
-        inputs, labels = inputs.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-        with torch.set_grad_enabled(optimiser is not None), use_precision(precision, device):
-            logits = module(inputs).float()
-        weighted = functional.cross_entropy(logits, labels, class_weights, reduction="sum")
-        weight = class_weights[labels].sum()
-        if optimiser is not None:
-            optimiser.zero_grad()
-            (weighted / weight).backward()
-            optimiser.step()
-            scheduler.step()
-        loss_sum, weight_sum = loss_sum + weighted.item(), weight_sum + weight.item()
-        correct, count = correct + (logits.argmax(1) == labels).sum().item(), count + len(labels)
-    return loss_sum / weight_sum, correct / count
-
-
-def extract_features(model: PlanetClassifier, batches: Iterable, precision: str, device: torch.device) -> TensorDataset:
-    """Passes batches of images through the frozen backbone once: features (N, F) float32 and class numbers (N,)."""
-    model.eval()
-    features, labels = [], []
-    with torch.inference_mode(), use_precision(precision, device):
-        for images, numbers in batches:
-            features.append(model.features(images.to(device)).float().cpu())
-            labels.append(numbers)
-    return TensorDataset(torch.cat(features).clone(), torch.cat(labels))
-
-
-def make_schedule(optimiser: torch.optim.Optimizer, steps: int, warmup: float) -> LRScheduler:
-    """Learning rate over `steps`: linear rise during the share `warmup`, then a cosine down to zero."""
-    rise = max(1, round(steps * warmup))
-    parts = [LinearLR(optimiser, 0.01, total_iters=rise), CosineAnnealingLR(optimiser, max(1, steps - rise))]
-    return SequentialLR(optimiser, parts, [rise])
-
-
 class StageRun:
     """One stage of one run: what it trains, where it stands, and what it has kept."""
 
     def __init__(self, stage: str, settings: Settings, samples: pd.DataFrame, progress: bool):
         require_known("stage", stage, STAGES)
-        stage = sys.intern(stage)  # pickle tells equal strings from the same string: so equal checkpoints are equal files
+        stage = sys.intern(stage)  # equal checkpoints, equal files: pickle writes a string met again as a reference
+        require_known("recipe", settings.recipe, RECIPES)
         self.stage, self.settings, self.samples, self.progress = stage, settings, samples, progress
         self.device, self.run = choose_device(settings.device), Path(settings.run)
         self.best_path, self.state_path = self.run / f"{stage}.pt", self.run / f"{stage}_state.pt"
@@ -137,8 +79,9 @@ class StageRun:
         self.class_names = sorted(samples.label.unique())
         self.choices = {**settings.recipe_choices(), "data": fingerprint_samples(samples)}
         for split in ("train", "val"):
-            if not (samples.split == split).any():
-                raise DataError(f"the samples table has no '{split}' pictures; split it with 'planetlib data split'")
+            if missing := set(self.class_names) - set(samples.label[samples.split == split]):
+                names = ", ".join(sorted(missing))
+                raise DataError(f"no '{split}' pictures of: {names}; split the samples anew ('planetlib data split')")
 
         torch.manual_seed(settings.seed)  # the head's first weights
         if stage == "head":
@@ -164,11 +107,13 @@ class StageRun:
 
     def clear(self) -> None:
         """Forgets what this stage, and those after it, left in the run folder."""
-        later = STAGES[STAGES.index(self.stage) :]
-        for stage in later:
-            for path in (self.run / f"{stage}.pt", self.run / f"{stage}_state.pt"):
-                path.unlink(missing_ok=True)
-        self.history = self.history[~self.history.stage.isin(later)]
+        for stage in STAGES[STAGES.index(self.stage) :]:
+            self._forget(stage)
+
+    def _forget(self, stage: str) -> None:
+        for path in (self.run / f"{stage}.pt", self.run / f"{stage}_state.pt"):
+            path.unlink(missing_ok=True)
+        self.history = self.history[self.history.stage != stage]
 
     def restore(self) -> None:
         """Takes up the state of the last whole epoch, where there is one."""
@@ -180,6 +125,10 @@ class StageRun:
         self.optimiser.load_state_dict(state["optimiser"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.epoch, self.best_epoch, self.best_loss = state["epoch"], state["best_epoch"], state["best_loss"]
+        if self._is_over():
+            return
+        for stage in STAGES[STAGES.index(self.stage) + 1 :]:
+            self._forget(stage)  # it grew from what now changes
         self.history = pd.DataFrame(state["history"])
 
     def train(self) -> None:
@@ -196,10 +145,14 @@ class StageRun:
                 torch.manual_seed(self._seed(self.epoch))  # dropout
                 learning_rate = self.scheduler.get_last_lr()[0]
                 counted = _count(batches(self.epoch), bar)
-                train = run_epoch(
-                    self.trained, counted, self.class_weights, self.optimiser, self.scheduler, precision
-                )
+                train = run_epoch(self.trained, counted, self.class_weights, self.optimiser, self.scheduler, precision)
                 val = run_epoch(self.trained, validation, self.class_weights, precision=precision)
+                if not math.isfinite(train[0] + val[0]):
+                    rate = f"{self.stage}_lr"
+                    raise PlanetlibError(
+                        f"the loss is {train[0]}, {val[0]} in validation, after epoch {self.epoch + 1} of stage "
+                        f"'{self.stage}': lower {rate} (--{rate.replace('_', '-')}), now {getattr(self.settings, rate)}"
+                    )
                 self._keep(learning_rate, train, val, time.perf_counter() - started)
                 self._log(writer)
                 bar.set_postfix_str(f"validation: loss {val[0]:.3f}, accuracy {val[1]:.1%}")
@@ -211,7 +164,9 @@ class StageRun:
         transform = make_training_transform(settings.recipe, size, settings.strength)
         part = {split: self.samples[self.samples.split == split] for split in ("train", "val")}
         data = ImageData(part["train"], self.class_names, size, fit, transform, settings.seed, self.progress)
-        val = make_loader(ImageData(part["val"], self.class_names, size, fit, progress=self.progress), settings.batch_size)
+        val = make_loader(
+            ImageData(part["val"], self.class_names, size, fit, progress=self.progress), settings.batch_size
+        )
 
         self.examples = torch.stack([data[index][0] for index in range(min(16, len(data)))])
 
@@ -224,7 +179,9 @@ class StageRun:
         # The backbone is frozen: what it makes of a view never changes, so each view passes through it once.
         views = [
             extract_features(self.model, images(view, shuffle=False), settings.precision, self.device)
-            for view in progress_bar(range(min(settings.views, self.epochs)), self.progress, desc="features", unit="view")
+            for view in progress_bar(
+                range(min(settings.views, self.epochs)), self.progress, desc="features", unit="view"
+            )
         ]
         val_features = extract_features(self.model, val, settings.precision, self.device)
 
@@ -241,7 +198,12 @@ class StageRun:
         if val[0] < self.best_loss:
             self.best_epoch, self.best_loss = self.epoch, val[0]
             self._make_checkpoint(val).save(self.best_path)
-        state = {"choices": self.choices, "epoch": self.epoch, "best_epoch": self.best_epoch, "best_loss": self.best_loss}
+        state = {
+            "choices": self.choices,
+            "epoch": self.epoch,
+            "best_epoch": self.best_epoch,
+            "best_loss": self.best_loss,
+        }
         state |= {name: getattr(self, name).state_dict() for name in ("trained", "optimiser", "scheduler")}
         write_torch({**state, "history": self.history.to_dict("list")}, self.state_path)
         write_table(self.history, self.run / "history.csv")

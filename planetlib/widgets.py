@@ -15,9 +15,10 @@ from ipywidgets import HTML, Dropdown, FloatSlider, HBox, Image, IntSlider, VBox
 from PIL import Image as PillowImage
 
 from planetlib.classify import Classifier
+from planetlib.data import DataError
 from planetlib.explain import METHODS, map_activation, overlay_map
-from planetlib.figures import describe_prediction
 from planetlib.images import read_image
+from planetlib.sheets import describe_prediction
 from planetlib.transforms import RECIPES, draw_augmented, fit_to_square, make_training_transform, to_picture, to_tensor
 
 SIDE = 288  # pixels, of a picture on the page
@@ -80,11 +81,18 @@ class ActivationExplorer(_Panel):
     Args:
         classifier: predicts and is explained.
         predictions: the predictions table of the pictures to walk through; unreadable ones are left out.
+
+    Raises:
+        DataError: none of them is readable.
     """
 
     def __init__(self, classifier: Classifier, predictions: pd.DataFrame):
         self.classifier = classifier
         self.rows = list(predictions[predictions.status != "unreadable"].itertuples())
+        if not self.rows:
+            raise DataError(
+                f"none of the {len(predictions)} pictures can be read; expected at least one to walk through"
+            )
         self.index = IntSlider(0, min=0, max=len(self.rows) - 1, description="picture")
         self.target = Dropdown(options=["predicted", *classifier.class_names], description="class")
         self.method = Dropdown(options=list(METHODS), description="method")

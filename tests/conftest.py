@@ -2,8 +2,10 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -12,6 +14,7 @@ from planetlib.data import make_samples
 from planetlib.settings import Settings
 from planetlib.train import train_stage
 
+SEVEN = ["earth", "jupiter", "mars", "moon", "neptune", "saturn", "uranus"]
 COLOURS = {"blue": (60, 90, 220), "green": (70, 200, 80), "red": (220, 60, 50)}
 
 
@@ -68,9 +71,46 @@ def trained_run(fixture_folder, samples, tmp_path_factory) -> Settings:
     """The settings of a tiny run, both stages of which are trained; `run` is its folder, to be read only."""
     run = tmp_path_factory.mktemp("run")
     settings = Settings(
-        data=fixture_folder, run=run, figures=run / "figures", image_size=64, views=2, head_epochs=12, finetune_epochs=3,
-        free_stages=2, head_lr=0.01, batch_size=8, patience=99, precision="float32", workers=0, device="cpu",
+        data=fixture_folder, run=run, figures=run / "figures", image_size=64, views=2, head_epochs=12,
+        finetune_epochs=3, free_stages=2, head_lr=0.01, batch_size=8, patience=99, precision="float32", workers=0,
+        device="cpu",
     )  # fmt: skip
     for stage in ("head", "finetune"):
         train_stage(stage, settings, samples, progress=False)
     return settings
+
+
+def row_of(**changes) -> SimpleNamespace:
+    """A row of the predictions table, right about mars, with changes."""
+    good = {"path": "a.png", "label": "mars", "predicted": "mars", "confidence": 0.873, "status": "ok", "error": ""}
+    return SimpleNamespace(**{**good, **changes})
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory) -> list[str]:
+    """Three pictures: red, green and blue."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for name in ("red", "green", "blue"):
+        Image.new("RGB", (40, 20), name).save(folder / f"{name}.png")
+    return [str(folder / f"{name}.png") for name in ("red", "green", "blue")]
+
+
+def predictions_of(rows: list[tuple], names: list[str], path: str) -> pd.DataFrame:
+    """A predictions table of (label, predicted, confidence, status) rows, all of one picture."""
+    table = pd.DataFrame(rows, columns=["label", "predicted", "confidence", "status"])
+    table.insert(0, "path", path)
+    table["error"] = np.where(table.status == "unreadable", "empty file", "")
+    for name in names:
+        table[f"prob_{name}"] = np.where(
+            table.predicted == name, table.confidence, (1 - table.confidence) / (len(names) - 1)
+        )
+    return table
+
+
+@pytest.fixture(scope="session")
+def predictions(pictures) -> pd.DataFrame:
+    """Of each of the seven classes two right ones and one that is taken for the next class."""
+    following = dict(zip(SEVEN, SEVEN[1:] + SEVEN[:1]))
+    rows = [(name, name, 0.95, "ok") for name in SEVEN for _ in range(2)]
+    rows += [(name, following[name], 0.55, "unknown") for name in SEVEN]
+    return predictions_of(rows, SEVEN, pictures[0])

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 
 from planetlib.checkpoint import CheckpointError
 from planetlib.classify import Classifier, gather_inputs, write_predictions
@@ -92,7 +91,8 @@ def test_unreadable_files_give_a_row_with_the_reason_where_they_stood(batch_size
     (tmp_path / "words.jpg").write_text("these are words")
     (tmp_path / "torn.png").write_bytes(Path(paths[0]).read_bytes()[:200])
     bad = [str(tmp_path / name) for name in ("empty.png", "words.jpg", "torn.png", "missing.png")]
-    table = classifier.predict([bad[0], bad[1], paths[0], bad[2], bad[3], paths[1]], batch_size=batch_size, progress=False)
+    order = [bad[0], bad[1], paths[0], bad[2], bad[3], paths[1]]
+    table = classifier.predict(order, batch_size=batch_size, progress=False)
     assert table.status.tolist() == ["unreadable", "unreadable", "ok", "unreadable", "unreadable", "ok"]
     assert table.error[[0, 1, 4]].tolist() == ["empty file", "not an image, whatever its name says", "no such file"]
     assert table.error[3].startswith("damaged or truncated")
@@ -169,6 +169,7 @@ def test_an_endless_stream_is_consumed_a_few_batches_ahead(classifier, paths):
         nonlocal consumed
         while True:
             consumed += 1
+            assert consumed < 100, "the stream would never end"
             yield paths[consumed % len(paths)], ""
 
     stream = classifier.stream(endless(), batch_size=2)
@@ -205,7 +206,8 @@ def test_what_a_stopped_stream_has_done_is_not_lost_and_the_old_file_stays(class
 
 def test_the_written_file_holds_what_was_streamed(classifier, paths, samples, tmp_path):
     inputs = list(zip(paths, samples.label)) + [(str(tmp_path / "missing.png"), "")]
-    streamed = pd.concat(write_predictions(classifier.stream(inputs, batch_size=4), tmp_path / "p.csv"), ignore_index=True)
+    pieces = write_predictions(classifier.stream(inputs, batch_size=4), tmp_path / "p.csv")
+    streamed = pd.concat(pieces, ignore_index=True)
     words = dict.fromkeys(("path", "label", "predicted", "status", "error"), str)
     numbers = {"keep_default_na": False, "na_values": {name: [""] for name in ("confidence", *PROBABILITIES)}}
     written = pd.read_csv(tmp_path / "p.csv", dtype=words, **numbers)
@@ -217,7 +219,7 @@ def test_the_written_file_holds_what_was_streamed(classifier, paths, samples, tm
 
 @pytest.fixture
 def tree(tmp_path) -> Path:
-    for name in ("red/b.png", "red/a.JPG", "red/deep/er/c.png", "blue/z.tif", "red/.hidden.png", "red/notes.txt", "loose.png"):
+    for name in "red/b.png red/a.JPG red/deep/er/c.png blue/z.tif red/.hidden.png red/notes.txt loose.png".split():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     return tmp_path

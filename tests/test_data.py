@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from planetlib import data
 from planetlib.data import (
@@ -49,7 +50,7 @@ def checked_table(**counts: int) -> pd.DataFrame:
 
 def test_images_are_found_at_any_depth_sorted_and_by_suffix_in_any_case(tmp_path):
     touch(tmp_path, "b.PNG", "a.jpg", "deep/er/c.Tiff", "notes.txt", "png", "d.jpg.part")
-    assert [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)] == ["a.jpg", "b.PNG", "deep/er/c.Tiff"]
+    assert find_images(tmp_path) == [tmp_path / name for name in ("a.jpg", "b.PNG", "deep/er/c.Tiff")]
 
 
 def test_hidden_files_and_folders_are_left_out(tmp_path):
@@ -193,7 +194,8 @@ def test_make_samples_finds_checks_and_splits(fixture_folder, samples):
 
 def test_nothing_in_the_folder_is_changed(fixture_folder):
     def state():
-        return {path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes()) for path in fixture_folder.rglob("*")}
+        paths = fixture_folder.rglob("*")
+        return {path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes()) for path in paths}
 
     before = state()
     samples = make_samples(fixture_folder, progress=False)
@@ -204,9 +206,9 @@ def test_nothing_in_the_folder_is_changed(fixture_folder):
 # Keeping
 
 
-def test_a_table_comes_back_as_it_was_written(tmp_path, samples):
-    labels = np.resize(["NA", "007", "ü, \"quoted\"", "null"], len(samples))  # what pandas would gladly read otherwise
-    awkward = samples.assign(label=labels)
+@pytest.mark.parametrize("labels", [["007", "8"], ["NA", "null"], ['ü, "quoted"', "a b"]])
+def test_a_table_comes_back_as_it_was_written(tmp_path, samples, labels):
+    awkward = samples.assign(label=np.resize(labels, len(samples)))  # what pandas would gladly take for something else
     write_table(awkward, tmp_path / "new" / "samples.csv")
     pd.testing.assert_frame_equal(read_samples(tmp_path / "new" / "samples.csv"), awkward)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["samples.csv"]
@@ -225,7 +227,8 @@ def test_a_write_that_fails_leaves_the_old_table_whole(tmp_path, samples, monkey
 
 
 def test_a_missing_table_is_told_what_makes_it(tmp_path):
-    with pytest.raises(DataError, match="samples.csv: no samples table there; notebook 01 or 'planetlib data split' makes it"):
+    advice = "samples.csv: no samples table there; notebook 01 or 'planetlib data split' makes it"
+    with pytest.raises(DataError, match=advice):
         read_samples(tmp_path / "samples.csv")
 
 
@@ -235,7 +238,7 @@ def test_a_missing_table_is_told_what_makes_it(tmp_path):
         (b"path,label,sha256\na,b,c\n", "not a samples table, lacks the columns group, split$"),
         (b"", r"not a samples table \(No columns"),
         (b"\x89PNG\r\n\x1a\n\xff", r"not a samples table \(.*codec"),
-        (b"path,label\na,b,c\n\"", r"not a samples table \("),
+        (b'path,label\na,b,c\n"', r"not a samples table \("),
     ],
     ids=["columns missing", "empty", "a picture", "broken lines"],
 )
@@ -276,6 +279,14 @@ def test_pixels_are_the_pictures_in_their_order(samples):
     assert pixels.dtype == np.uint8 and pixels.shape == (24, SIZE, SIZE, 3)
     for index in (0, 11, 23):
         np.testing.assert_array_equal(pixels[index], fit_to_square(read_image(samples.path[index]), SIZE))
+
+
+@pytest.mark.parametrize("fit", ["pad", "squash"])
+def test_pixels_are_fitted_as_asked(tmp_path, fit):
+    wide = np.random.default_rng(0).integers(0, 256, (20, 60, 3), dtype=np.uint8)
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    pixels = load_pixels([tmp_path / "wide.png"], SIZE, fit, progress=False)
+    np.testing.assert_array_equal(pixels[0], fit_to_square(wide, SIZE, fit))
 
 
 def test_pixels_beyond_the_memory_limit_are_mapped_and_equal(samples, monkeypatch):

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from planetlib import PlanetlibError
-from planetlib.checkpoint import Checkpoint, CheckpointError, read_torch
+from planetlib.checkpoint import Checkpoint, CheckpointError, read_torch, write_torch
 from planetlib.data import DataError, write_table
 from planetlib.model import PlanetClassifier
 from planetlib.train import StageRun, extract_features, make_schedule, run_epoch, train_stage
@@ -140,6 +140,12 @@ def test_another_seed_gives_other_weights(stage, settings, trained_run, samples)
     assert not torch.equal(ours["head.1.weight"], others["head.1.weight"])
 
 
+def test_each_view_of_a_picture_is_augmented_otherwise(settings, trained_run, samples):
+    train("head", settings.replace(views=1), samples)
+    ours, others = weights_of(settings.run / "head_state.pt"), weights_of(trained_run.run / "head_state.pt")
+    assert not torch.equal(ours["1.weight"], others["1.weight"])
+
+
 # Killed, interrupted, resumed
 
 DYING_RUN = """
@@ -201,6 +207,17 @@ def test_an_interrupt_tells_what_is_kept_and_how_to_go_on(stage, settings, train
     assert_same_run(stage, settings.run, trained_run.run)
 
 
+def test_a_resumed_run_remembers_its_best_epoch(settings, samples, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_at_step(patch, 5)
+        train("head", settings, samples)
+    state = read_torch(settings.run / "head_state.pt")
+    write_torch({**state, "best_loss": 0.0}, settings.run / "head_state.pt")  # no later epoch can be better
+    train("head", settings, samples, resume=True)
+    assert read_torch(settings.run / "head_state.pt")["epoch"] == settings.head_epochs
+    assert Checkpoint.load(settings.run / "head.pt").epoch == 1
+
+
 def test_an_interrupt_before_the_first_epoch_ends_says_that_nothing_is_kept(settings, samples, monkeypatch, capsys):
     interrupt_at_step(monkeypatch, 2)
     assert train("head", settings, samples).empty
@@ -242,7 +259,8 @@ def test_other_data_folder_or_worker_count_is_no_obstacle_to_resuming(settings, 
 
 
 def test_finetuning_before_the_head_is_told(trained_run, samples, tmp_path):
-    with pytest.raises(CheckpointError, match=re.escape(f"{tmp_path / 'head.pt'}: not there; stage 'finetune' starts from")):
+    expected = re.escape(f"{tmp_path / 'head.pt'}: not there; stage 'finetune' starts from stage 'head'")
+    with pytest.raises(CheckpointError, match=expected):
         train("finetune", trained_run.replace(run=tmp_path), samples)
 
 
@@ -294,10 +312,18 @@ def test_tensorboard_receives_the_history_and_the_augmented_images(stage, traine
     assert all(event.step == 1 for tag in events.Tags()["images"] for event in events.Images(tag))
 
 
+def test_training_anew_replaces_what_tensorboard_shows(settings, samples):
+    for _ in range(2):
+        train("finetune", settings, samples)
+    events = EventAccumulator(str(settings.run / "tensorboard" / "finetune")).Reload()
+    assert [event.step for event in events.Scalars("val_loss")] == [1, 2, 3]
+
+
 def test_a_class_with_fewer_pictures_weighs_more(settings, samples):
     blue = samples.index[(samples.label == "blue") & (samples.split == "train")]
     weights = StageRun("head", settings, samples.drop(index=blue[:4]), progress=False).class_weights
-    assert weights.tolist() == pytest.approx([14 / (3 * 2), 14 / (3 * 6), 14 / (3 * 6)])  # N / (classes × N of the class)
+    # N / (number of classes × N of the class)
+    assert weights.tolist() == pytest.approx([14 / (3 * 2), 14 / (3 * 6), 14 / (3 * 6)])
 
 
 @pytest.fixture

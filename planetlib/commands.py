@@ -1,0 +1,197 @@
+"""What each command of the command line does: thin over the library, of which each imports what it needs.
+
+A command takes the parsed options and returns its exit code.
+"""
+
+import sys
+from pathlib import Path
+
+from planetlib import PlanetlibError
+
+SAMPLE_PICTURES = 200
+
+
+def fetch_data(options) -> int:
+    """`planetlib data fetch`"""
+    from planetlib.fetch import fetch_planets
+
+    print(f"{options.data}: {fetch_planets(options.data)} pictures downloaded, the set is whole")
+    return 0
+
+
+def check_data(options) -> int:
+    """`planetlib data check`"""
+    from planetlib.data import check_samples, find_samples, write_table
+
+    checked = check_samples(find_samples(options.data))
+    print(checked.groupby("label").status.value_counts().unstack(fill_value=0).to_string())
+    if options.out:
+        write_table(checked, options.out)
+    return _report_unreadable(checked)
+
+
+def split_data(options) -> int:
+    """`planetlib data split`"""
+    return _report_unreadable(_make_table(options.data, options.seed, options.out))
+
+
+def _make_table(data: Path, seed: int, out: Path):
+    """Writes the samples table of a folder; returns what the check found."""
+    from planetlib.data import check_samples, find_samples, split_samples, write_table
+
+    checked = check_samples(find_samples(data.resolve()))
+    samples = split_samples(checked, seed)
+    write_table(samples, out)
+    print(samples.groupby(["label", "split"]).size().unstack()[["train", "val", "test"]].to_string())
+    return checked
+
+
+def train_run(options) -> int:
+    """`planetlib train`"""
+    from planetlib.checkpoint import STAGES
+    from planetlib.data import read_samples
+    from planetlib.settings import load_settings
+    from planetlib.train import train_stage
+
+    changes = {name: getattr(options, name) for name in options.settings if getattr(options, name) is not None}
+    settings = load_settings(options.profile, data=options.data, run=options.run, **changes)
+    stages = STAGES if options.stage == "both" else (options.stage,)
+    table = settings.run / "samples.csv"
+    if not options.resume and not options.overwrite and (settings.run / f"{stages[0]}_state.pt").exists():
+        raise PlanetlibError(f"{settings.run}: holds a run; --resume goes on with it, --overwrite starts anew")
+    code = 0
+    if options.overwrite or not table.exists():
+        code = _report_unreadable(_make_table(settings.data, settings.seed, table))
+    samples = read_samples(table)
+    if not all(Path(path).is_relative_to(settings.data.resolve()) for path in samples.path):
+        raise PlanetlibError(
+            f"{table}: lists pictures from elsewhere than {settings.data}; take that folder or another run"
+        )
+    for stage in stages:
+        history = train_stage(stage, settings, samples, options.resume)
+        if history.attrs.get("interrupted"):
+            return 130
+        part = history[history.stage == stage]
+        best = part.loc[part.val_loss.idxmin()]
+        print(f"{stage}: epoch {best.epoch:.0f} of {len(part)} kept, validation accuracy {best.val_accuracy:.2%} "
+              f"({settings.run / stage}.pt)")  # fmt: skip
+    return code
+
+
+def evaluate_run(options) -> int:
+    """`planetlib evaluate`"""
+    from planetlib.classify import Classifier
+    from planetlib.data import check_samples, find_samples, read_samples, split_samples
+    from planetlib.evaluate import evaluate_predictions, write_evaluation
+    from planetlib.figures import save_evaluation
+
+    classifier, code = Classifier.load(options.run), 0
+    run = options.run.parent if options.run.is_file() else options.run
+    samples = read_samples(run / "samples.csv") if options.data is None else find_samples(options.data)
+    foreign = ~samples.label.isin(classifier.class_names)
+    if foreign.all():
+        raise PlanetlibError(
+            f"{options.data or run}: holds none of the run's classes: {', '.join(classifier.class_names)}"
+        )
+    if foreign.any():
+        print(
+            f"left out, none of the run's classes: {', '.join(sorted(samples.label[foreign].unique()))}",
+            file=sys.stderr,
+        )
+        samples = samples[~foreign]
+    if options.split == "test" and options.data is not None:
+        checked = check_samples(samples)
+        code = _report_unreadable(checked)
+        samples = split_samples(checked, classifier.checkpoint.recipe["seed"])
+    samples = samples[samples.split == "test"] if options.split == "test" else samples
+    predictions = classifier.predict(samples.path, samples.label)
+    evaluation = evaluate_predictions(predictions)
+    out = options.out or run / "evaluation"
+    write_evaluation(evaluation, predictions, out)
+    save_evaluation(evaluation, predictions, out)
+    print(evaluation.by_class.round(3).to_string())
+    print(*(f"{name}: {value:.4g}" for name, value in evaluation.summary.items() if value is not None), sep="\n")
+    print(f"written to {out}")
+    return max(code, _report_unreadable(predictions))
+
+
+def predict_files(options) -> int:
+    """`planetlib predict`"""
+    import pandas as pd
+
+    from planetlib.classify import Classifier, gather_inputs, write_predictions
+    from planetlib.data import progress_bar
+    from planetlib.sheets import annotate_picture, make_contact_sheet
+
+    classifier = Classifier.load(options.run)
+    pairs = gather_inputs(options.inputs, classifier.class_names)
+    wanted = {"all": len(pairs), "sample": SAMPLE_PICTURES, "none": 0}[options.pictures]
+    tables, left, code = [], wanted, 0
+    with progress_bar(desc="predicting", total=len(pairs), unit="image") as bar:
+        for table in write_predictions(classifier.stream(pairs, options.batch_size), options.out / "predictions.csv"):
+            bar.update(len(table))
+            code = max(code, _report_unreadable(table))
+            if left > 0:
+                tables.append(table.head(left))
+                left -= len(table)
+    print(f"{len(pairs)} pictures predicted: {options.out / 'predictions.csv'}")
+    if wanted:
+        shown = pd.concat(tables, ignore_index=True)
+        (options.out / "pictures").mkdir(exist_ok=True)
+        for row in progress_bar(shown.itertuples(), desc="drawing", total=len(shown), unit="image"):
+            # Numbered, as two folders may hold equal names; cut short, as a name may have 255 bytes and no more.
+            name = f"{row.Index:06d}_{Path(row.path).stem[:40]}.jpg"
+            annotate_picture(row).save(options.out / "pictures" / name, quality=90)
+        make_contact_sheet(shown).save(options.out / "contact_sheet.png")
+        print(f"{len(shown)} of them drawn: {options.out / 'pictures'}, {options.out / 'contact_sheet.png'}")
+    return code
+
+
+def explain_files(options) -> int:
+    """`planetlib explain`"""
+    from planetlib.classify import Classifier
+    from planetlib.explain import map_activation, overlay_map
+    from planetlib.figures import save_figure, show_maps
+    from planetlib.images import UnreadableImage, read_image
+    from planetlib.sheets import describe_prediction
+
+    classifier, code = Classifier.load(options.run), 0
+    for index, path in enumerate(options.files):
+        try:
+            picture = read_image(path)
+        except UnreadableImage as error:
+            print(f"planetlib: {error}", file=sys.stderr)
+            code = 1
+            continue
+        row = next(classifier.predict([path], progress=False).itertuples())
+        name = options.class_name or row.predicted
+        overlay = overlay_map(picture, map_activation(classifier, picture, name, options.method))
+        figure = show_maps([("", [picture, overlay], [describe_prediction(row)[0], f"{name}, {options.method}"])], 4)
+        print(save_figure(figure, options.out / f"{index:06d}_{path.stem[:40]}_{name}_{options.method}.png"))
+    return code
+
+
+def run_all_notebooks(options) -> int:
+    """`planetlib notebooks`"""
+    from planetlib.notebooks import run_notebooks
+    from planetlib.settings import PROJECT, load_settings
+
+    environment = {
+        "PLANETLIB_DATA": options.data and str(options.data.resolve()),
+        "PLANETLIB_BACKBONE": options.backbone,
+        "PLANETLIB_FIGURES": str(PROJECT / "figures") if options.store else None,
+    }
+    environment = {name: value for name, value in environment.items() if value}
+    reports = run_notebooks(options.out, environment, in_place=options.store)
+    run = load_settings(data=options.data).run
+    print(*reports, sep="\n")
+    print(f"checkpoints, evaluation, maps and predictions: {run}")
+    return 0
+
+
+def _report_unreadable(table) -> int:
+    """Names the unreadable files of a table on stderr; returns the exit code."""
+    unreadable = table[table.status == "unreadable"]
+    for row in unreadable.itertuples():
+        print(f"unreadable: {row.path}: {row.error}", file=sys.stderr)
+    return 1 if len(unreadable) else 0

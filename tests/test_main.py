@@ -1,0 +1,646 @@
+"""The command line: what each command prints, writes and returns, on good folders and on bad ones."""
+
+import hashlib
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import ExifTags, Image
+
+import planetlib.commands
+from planetlib import __version__
+from planetlib.__main__ import main
+from planetlib.explain import METHODS
+from planetlib.fetch import fetch_planets
+from planetlib.images import read_image
+
+COLUMNS = ["path", "label", "predicted", "confidence", "status", "error", "prob_blue", "prob_green", "prob_red"]
+COMMANDS = [
+    "",
+    "data",
+    "data fetch",
+    "data check",
+    "data split",
+    "train",
+    "evaluate",
+    "predict",
+    "explain",
+    "notebooks",
+]
+TINY = ["--image-size", 64, "--head-epochs", 3, "--finetune-epochs", 1, "--batch-size", 8, "--workers", 0,
+        "--precision", "float32", "--device", "cpu"]  # fmt: skip
+
+
+class Answer(NamedTuple):
+    """What a command gave."""
+
+    code: int
+    out: str
+    err: str
+
+    def refused(self) -> str:
+        """The one line on stderr of a command that could not be used."""
+        assert self.code == 2 and self.err.count("\n") == 1 and self.err.startswith("planetlib: "), self
+        return self.err.removeprefix("planetlib: ").rstrip()
+
+
+@pytest.fixture
+def run(capsys):
+    """Calls a command in this process; paths and numbers need not be made strings."""
+
+    def call(*arguments) -> Answer:
+        capsys.readouterr()
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stop:  # argparse's own
+            code = stop.code
+        return Answer(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def finished(fixture_folder, tmp_path_factory) -> Path:
+    """A run that the command line trained; to be read only."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    assert main([*map(str, ["train", "--data", fixture_folder, "--run", folder, *TINY])]) == 0
+    return folder
+
+
+@pytest.fixture
+def no_room():
+    """No file may grow beyond 300 bytes; the system then refuses to write as it does on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def copy_picture(source: str | Path, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(Path(source).read_bytes())
+    return target
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# Help
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_that_lists_the_exit_codes(command, run):
+    answer = run(*command.split(), "--help")
+    assert answer.code == 0 and answer.err == ""
+    assert answer.out.startswith(f"usage: {f'planetlib {command}'.strip()} ")
+    assert (
+        "exit codes: 0 done; 1 done, but some inputs could not be read" in answer.out and "2 not usable" in answer.out
+    )
+
+
+def test_help_names_every_command(run):
+    text = run("--help").out
+    assert re.findall(r"^    (\w+)", text, re.MULTILINE) == [name for name in COMMANDS if name and " " not in name]
+
+
+def test_help_answers_at_once_without_loading_torch():
+    ask = ("import sys, time; started = time.perf_counter(); from planetlib.__main__ import main\n"
+           "try: main(['train', '--help'])\nexcept SystemExit: pass\n"
+           "print(time.perf_counter() - started, *sys.modules)")  # fmt: skip
+    seconds, *modules = subprocess.check_output([sys.executable, "-c", ask], text=True).splitlines()[-1].split()
+    assert not {"torch", "numpy", "pandas", "matplotlib", "cv2", "PIL"} & set(modules)
+    assert float(seconds) < 0.5
+
+
+def test_the_version_is_the_librarys(run):
+    assert run("--version") == (0, f"planetlib {__version__}\n", "")
+
+
+@pytest.mark.parametrize("arguments", ["", "data", "fly", "predict", "train --data a --run b --resume --overwrite"])
+def test_an_incomplete_command_is_told_how_it_is_used(arguments, run):
+    answer = run(*arguments.split())
+    assert answer.code == 2 and answer.err.startswith("usage: planetlib ") and answer.out == ""
+
+
+@pytest.mark.parametrize(
+    "option, value, least",
+    [("batch-size", 0, 1), ("head-epochs", 0, 1), ("finetune-epochs", 0, 1), ("image-size", 31, 32), ("seed", -1, 0),
+     ("workers", -1, 0), ("free-stages", -1, 0)],
+)  # fmt: skip
+def test_a_number_that_is_too_small_is_refused_with_the_least_one(option, value, least, run, fixture_folder, tmp_path):
+    answer = run("train", "--data", fixture_folder, "--run", tmp_path / "run", f"--{option}={value}")
+    assert answer.code == 2 and answer.err.endswith(f"argument --{option}: got {value}, expected {least} or more\n")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_module_runs_as_a_program(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "planetlib", "data", "check", "--data", tmp_path / "nowhere"],
+                          capture_output=True, text=True)  # fmt: skip
+    expected = f"planetlib: {tmp_path / 'nowhere'}: no such folder; expected one with a sub-folder for each class\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
+
+
+def test_an_interrupt_gives_130_and_no_traceback(run, monkeypatch, fixture_folder):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("planetlib.data.find_samples", interrupt)
+    assert run("data", "check", "--data", fixture_folder) == (130, "", "planetlib: interrupted\n")
+
+
+# data
+
+
+@pytest.fixture
+def spoilt(fixture_folder, tmp_path) -> Path:
+    """The fixture with two bad files among the red ones."""
+    for path in fixture_folder.rglob("*.png"):
+        copy_picture(path, tmp_path / "spoilt" / path.relative_to(fixture_folder))
+    (tmp_path / "spoilt" / "red" / "words.jpg").write_text("these are words")
+    (tmp_path / "spoilt" / "red" / "empty.png").touch()
+    return tmp_path / "spoilt"
+
+
+BAD_LINES = [
+    "unreadable: {}/red/empty.png: empty file",
+    "unreadable: {}/red/words.jpg: not an image, whatever its name says",
+]
+
+
+def test_check_of_a_good_folder_counts_and_returns_0(run, fixture_folder):
+    answer = run("data", "check", "--data", fixture_folder)
+    assert answer.code == 0 and answer.err == ""
+    assert [line.split() for line in answer.out.splitlines()[-3:]] == [["blue", "8"], ["green", "8"], ["red", "8"]]
+
+
+def test_check_names_each_unreadable_file_and_returns_1(run, spoilt, tmp_path):
+    answer = run("data", "check", "--data", spoilt, "--out", tmp_path / "deep" / "checked.csv")
+    assert answer.code == 1
+    assert answer.err.splitlines() == [line.format(spoilt) for line in BAD_LINES]
+    assert answer.out.splitlines()[-1].split() == ["red", "8", "2"]
+    assert pd.read_csv(tmp_path / "deep" / "checked.csv").status.value_counts().to_dict() == {"ok": 24, "unreadable": 2}
+
+
+def test_check_of_a_folder_without_class_folders_returns_2(run, fixture_folder):
+    message = run("data", "check", "--data", fixture_folder / "red").refused()
+    assert message == (f"{fixture_folder / 'red'}: got 0 sub-folders, 0 of them with pictures; "
+                       "expected a sub-folder with pictures for each of two or more classes")  # fmt: skip
+
+
+def test_split_writes_the_table_and_prints_what_it_holds(run, spoilt, tmp_path):
+    before = contents(spoilt)
+    answer = run("data", "split", "--data", spoilt, "--out", tmp_path / "samples.csv")
+    assert answer.code == 1 and answer.err.splitlines() == [line.format(spoilt) for line in BAD_LINES]
+    table = pd.read_csv(tmp_path / "samples.csv")
+    assert list(table.columns) == ["path", "label", "split", "sha256", "group"]
+    assert table.split.value_counts().to_dict() == {"train": 18, "val": 3, "test": 3}
+    assert answer.out.splitlines()[-1].split() == ["red", "6", "1", "1"]
+    assert contents(spoilt) == before
+
+
+def test_split_is_decided_by_the_seed(run, fixture_folder, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert run("data", "split", "--data", fixture_folder, "--out", tmp_path / name, "--seed", seed).code == 0
+    first, again, other = ((tmp_path / name).read_bytes() for name in "abc")
+    assert first == again != other
+
+
+def test_split_writes_whole_paths_for_a_folder_named_from_here(run, fixture_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(fixture_folder.parent)
+    assert run("data", "split", "--data", fixture_folder.name, "--out", tmp_path / "samples.csv").code == 0
+    assert all(Path(path).is_absolute() for path in pd.read_csv(tmp_path / "samples.csv").path)
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def test_fetch_downloads_what_is_missing_and_says_how_much(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    copies = {f"{label}/{number}.png": f"{label}{number}".encode() for label in "ab" for number in range(2)}
+    for name, content in copies.items():
+        (tmp_path / "served" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "served" / name).write_bytes(content)
+    rows = [(name, len(content), hashlib.sha256(content).hexdigest()) for name, content in copies.items()]
+    pd.DataFrame(rows, columns=["file", "bytes", "sha256"]).to_csv(tmp_path / "listing.csv", index=False)
+    target = tmp_path / "planets"
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=tmp_path / "served")) as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setattr(fetch_planets, "__defaults__", (url, tmp_path / "listing.csv", False))
+        first, second = run("data", "fetch", "--data", target), run("data", "fetch", "--data", target)
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        (target / "a" / "0.png").unlink()
+        third = run("data", "fetch", "--data", target)
+    assert first == (0, f"{target}: 4 pictures downloaded, the set is whole\n", "")
+    assert second == (0, f"{target}: 0 pictures downloaded, the set is whole\n", "")
+    assert "/a/0.png: download failed" in third.refused() and "run the same command again to go on" in third.err
+
+
+# train
+
+
+def test_train_runs_both_stages_and_says_what_is_kept(run, finished, fixture_folder, tmp_path):
+    answer = run("train", "--data", fixture_folder, "--run", tmp_path / "run", *TINY)
+    assert answer.code == 0 and answer.err == ""
+    kept = [line for line in answer.out.splitlines() if " kept, validation accuracy " in line]
+    assert [line.split(":")[0] for line in kept] == ["head", "finetune"]
+    assert kept[0].endswith(f"({tmp_path / 'run' / 'head.pt'})") and "epoch 1 of 1 kept" in kept[1]
+    wanted = {
+        "head.pt",
+        "head_state.pt",
+        "finetune.pt",
+        "finetune_state.pt",
+        "history.csv",
+        "samples.csv",
+        "tensorboard",
+    }
+    assert set(names(tmp_path / "run")) == wanted
+    assert (tmp_path / "run" / "finetune.pt").read_bytes() == (finished / "finetune.pt").read_bytes()
+
+
+def test_a_run_is_not_overwritten_unless_asked(run, finished, fixture_folder):
+    before = contents(finished)
+    for stage in ("both", "head", "finetune"):
+        message = run("train", "--data", fixture_folder, "--run", finished, "--stage", stage, *TINY).refused()
+        assert message == f"{finished}: holds a run; --resume goes on with it, --overwrite starts anew"
+    assert contents(finished) == before
+
+
+def test_overwrite_starts_anew(run, fixture_folder, tmp_path):
+    kept = []
+    for options in ([], ["--overwrite", "--seed", 1]):
+        answer = run("train", "--data", fixture_folder, "--run", tmp_path, "--stage", "head", *TINY, *options)
+        assert answer.code == 0 and "of 3 kept" in answer.out
+        kept.append((tmp_path / "head.pt").read_bytes())
+    assert kept[0] != kept[1]
+    assert len(pd.read_csv(tmp_path / "history.csv")) == 3
+
+
+def test_resuming_a_finished_run_changes_nothing(run, finished, fixture_folder):
+    before = contents(finished)
+    answer = run("train", "--data", fixture_folder, "--run", finished, "--resume", *TINY)
+    assert answer.code == 0 and answer.err == "" and "of 3 kept" in answer.out and "of 1 kept" in answer.out
+    assert contents(finished) == before
+
+
+def test_resuming_with_other_choices_is_refused(run, finished, fixture_folder):
+    message = run("train", "--data", fixture_folder, "--run", finished, "--resume", *TINY, "--batch-size", 4).refused()
+    assert message == f"{finished}: was made with batch_size 8 (now 4); take the same, or another run folder"
+
+
+def test_the_second_stage_cannot_come_first(run, fixture_folder, tmp_path):
+    order = ["train", "--data", fixture_folder, "--run", tmp_path, "--stage", "finetune", *TINY]
+    assert "no samples table there; notebook 01 or 'planetlib data split' makes it" in run(*order).refused()
+    assert run("data", "split", "--data", fixture_folder, "--out", tmp_path / "samples.csv").code == 0
+    assert "stage 'finetune' starts from stage 'head': train that first" in run(*order).refused()
+
+
+def test_stages_can_be_trained_one_after_the_other(run, finished, fixture_folder, tmp_path):
+    for stage in ("head", "finetune"):
+        assert run("train", "--data", fixture_folder, "--run", tmp_path, "--stage", stage, *TINY).code == 0
+    assert (tmp_path / "finetune.pt").read_bytes() == (finished / "finetune.pt").read_bytes()
+
+
+def test_an_unreadable_picture_is_named_and_the_rest_is_trained_on(run, spoilt, tmp_path):
+    answer = run("train", "--data", spoilt, "--run", tmp_path / "run", "--stage", "head", *TINY)
+    assert answer.code == 1 and answer.err.splitlines() == [line.format(spoilt) for line in BAD_LINES]
+    assert (tmp_path / "run" / "head.pt").exists()
+
+
+def test_a_class_with_one_picture_is_named(run, spoilt, fixture_folder, tmp_path):
+    copy_picture(fixture_folder / "red" / "red 0.png", spoilt / "lonely" / "one.jpg")
+    (spoilt / "red" / "red 0.png").unlink()
+    message = run("train", "--data", spoilt, "--run", tmp_path / "run", *TINY).refused()
+    assert "'lonely' has 1; add pictures until there are 3 or take the class folder away" in message
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "option, known", [("backbone", "efficientnet_lite0"), ("weights", "random"), ("head", "linear")]
+)
+def test_an_unknown_choice_is_answered_with_the_known_ones(option, known, run, fixture_folder, tmp_path):
+    message = run("train", "--data", fixture_folder, "--run", tmp_path, *TINY, f"--{option}", "x").refused()
+    assert message.startswith(f"unknown {option} 'x'; expected one of: ") and known in message
+
+
+# evaluate
+
+
+WRITTEN = {"predictions.csv", "report.csv", "report.json", "confusion.csv", "calibration.csv", "confusion.png",
+           "confusion_normalised.png", "class_accuracy.png", "calibration.png", "predictions.png"}  # fmt: skip
+
+
+def test_evaluate_takes_the_test_pictures_of_the_run(run, finished, tmp_path):
+    answer = run("evaluate", "--run", finished, "--out", tmp_path / "out")
+    assert answer.code == 0 and answer.err == "" and answer.out.endswith(f"written to {tmp_path / 'out'}\n")
+    samples = pd.read_csv(finished / "samples.csv")
+    written = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert written.path.tolist() == samples.path[samples.split == "test"].tolist()
+    assert set(names(tmp_path / "out")) - {"wrong.png"} == WRITTEN
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["images"] == 3 and {"accuracy", "balanced_accuracy"} <= set(report)
+    assert f"accuracy: {report['accuracy']:.4g}\n" in answer.out
+
+
+def test_evaluate_writes_into_the_run_unless_told_where(run, finished, tmp_path):
+    for name in ("finetune.pt", "samples.csv"):
+        copy_picture(finished / name, tmp_path / name)
+    assert run("evaluate", "--run", tmp_path / "finetune.pt").out.endswith(f"written to {tmp_path / 'evaluation'}\n")
+    assert (tmp_path / "evaluation" / "report.json").exists()
+
+
+def test_evaluate_of_a_whole_folder_leaves_foreign_classes_out(run, trained_run, spoilt, fixture_folder, tmp_path):
+    copy_picture(fixture_folder / "red" / "red 1.png", spoilt / "venus" / "v.png")
+    answer = run("evaluate", "--run", trained_run.run, "--data", spoilt, "--split", "all", "--out", tmp_path / "out")
+    assert answer.code == 1
+    lines = ["left out, none of the run's classes: venus", *(line.format(spoilt) for line in BAD_LINES)]
+    assert answer.err.splitlines() == lines
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (report["images"], report["unreadable"], list(report["classes"])) == (24, 2, ["blue", "green", "red"])
+    right = sum(score["right"] for score in report["classes"].values())
+    assert report["accuracy"] == pytest.approx(right / 24)
+    assert report["balanced_accuracy"] == pytest.approx(
+        np.mean([score["recall"] for score in report["classes"].values()])
+    )
+
+
+def test_evaluate_of_a_folder_deals_it_as_the_training_did(run, finished, spoilt, fixture_folder, tmp_path):
+    copy_picture(fixture_folder / "red" / "red 1.png", spoilt / "venus" / "v.png")
+    answer = run("evaluate", "--run", finished, "--data", spoilt, "--out", tmp_path / "out")
+    assert answer.code == 1  # although the unreadable ones are in no split
+    assert answer.err.splitlines()[1:] == [line.format(spoilt) for line in BAD_LINES]
+    samples, written = pd.read_csv(finished / "samples.csv"), pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert [Path(p).name for p in written.path] == [Path(p).name for p in samples.path[samples.split == "test"]]
+
+
+@pytest.mark.parametrize("split", ["test", "all"])
+def test_evaluate_of_foreign_classes_alone_is_refused(split, run, trained_run, fixture_folder, tmp_path):
+    for label in ("venus", "pluto"):
+        copy_picture(fixture_folder / "red" / "red 1.png", tmp_path / "data" / label / "a.png")
+    message = run("evaluate", "--run", trained_run.run, "--data", tmp_path / "data", "--split", split).refused()
+    assert message == f"{tmp_path / 'data'}: holds none of the run's classes: blue, green, red"
+
+
+# predict
+
+
+@pytest.fixture
+def predict(run, trained_run, tmp_path):
+    """Predicts into `tmp_path / "out"`; returns the answer and the written table."""
+
+    def call(*arguments) -> tuple[Answer, pd.DataFrame]:
+        answer = run("predict", *arguments, "--run", trained_run.run, "--out", tmp_path / "out")
+        words = dict.fromkeys(COLUMNS[:3] + COLUMNS[4:6], str)
+        numbers = {"na_values": {name: [""] for name in ("confidence", *COLUMNS[6:])}}
+        return answer, pd.read_csv(tmp_path / "out" / "predictions.csv", dtype=words, keep_default_na=False, **numbers)
+
+    return call
+
+
+@pytest.fixture
+def nested(fixture_folder, tmp_path) -> Path:
+    """A folder with names that trip: spaces, accents, the same name twice, and one bad file."""
+    for number, name in enumerate(["a/same.png", "b/deep/same.png", "mes étés/la lune à midi, 1.png", "red/x.PNG"]):
+        copy_picture(fixture_folder / "red" / f"red {number}.png", tmp_path / "in" / name)
+    (tmp_path / "in" / "b" / "bad.jpg").write_text("no picture")
+    return tmp_path / "in"
+
+
+def test_predict_goes_on_after_a_bad_file_and_names_it(predict, nested, fixture_folder):
+    answer, table = predict(nested, fixture_folder / "blue" / "blue 1.png")
+    bad = nested / "b" / "bad.jpg"
+    assert answer.code == 1 and answer.err == f"unreadable: {bad}: not an image, whatever its name says\n"
+    assert answer.out.startswith("6 pictures predicted: ")
+    assert list(table.columns) == COLUMNS
+    assert table.label.tolist() == ["", "", "", "", "red", "blue"]
+    row = table[table.path == str(bad)].iloc[0]
+    assert (row.status, row.error, row.predicted) == ("unreadable", "not an image, whatever its name says", "")
+    good = table[table.path != str(bad)]
+    assert set(good.status) == {"ok"} and good[COLUMNS[6:]].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
+
+
+def test_predict_of_good_files_returns_0(predict, fixture_folder):
+    answer, table = predict(fixture_folder / "red")
+    assert answer.code == 0 and answer.err == "" and (table.predicted == "red").mean() > 0.8
+
+
+def test_predict_draws_every_picture_also_those_of_equal_name(predict, nested, tmp_path):
+    predict(nested)
+    drawn = ["000000_same.jpg", "000001_bad.jpg", "000002_same.jpg", "000003_la lune à midi, 1.jpg", "000004_x.jpg"]
+    assert names(tmp_path / "out") == ["contact_sheet.png", "pictures", "predictions.csv"]
+    assert names(tmp_path / "out" / "pictures") == drawn
+    first, second = (read_image(tmp_path / "out" / "pictures" / drawn[index]) for index in (0, 2))
+    assert (first != second).any()
+    assert read_image(tmp_path / "out" / "contact_sheet.png").shape == (4 + 192 + 34 + 4, 5 * (192 + 4) + 4, 3)
+
+
+def test_predict_without_pictures_writes_the_table_alone(predict, nested, tmp_path):
+    answer, _ = predict(nested, "--pictures", "none")
+    assert answer.out.count("\n") == 1 and names(tmp_path / "out") == ["predictions.csv"]
+
+
+@pytest.mark.parametrize("choice, drawn", [("sample", 3), ("all", 8)])
+def test_predict_draws_a_sample_or_all(choice, drawn, predict, fixture_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(planetlib.commands, "SAMPLE_PICTURES", 3)
+    answer, table = predict(fixture_folder / "red", "--pictures", choice, "--batch-size", 2)
+    assert len(table) == 8 and f"\n{drawn} of them drawn: " in answer.out
+    assert names(tmp_path / "out" / "pictures") == [f"{index:06d}_red {index}.jpg" for index in range(drawn)]
+
+
+def test_predict_holds_no_more_rows_than_it_draws(predict, fixture_folder, monkeypatch):
+    held = []
+    monkeypatch.setattr(planetlib.commands, "SAMPLE_PICTURES", 3)
+    monkeypatch.setattr(
+        pd, "concat", lambda tables, concat=pd.concat, **options: held.append(tables) or concat(tables, **options)
+    )
+    predict(fixture_folder / "red", "--batch-size", 2)
+    assert [len(table) for table in held[-1]] == [2, 1]
+
+
+def test_predict_takes_names_as_long_as_a_file_system_allows(predict, fixture_folder, tmp_path):
+    copy_picture(fixture_folder / "red" / "red 1.png", tmp_path / "in" / f"{'n' * 251}.png")
+    answer, _ = predict(tmp_path / "in")
+    assert answer.code == 0 and names(tmp_path / "out" / "pictures") == [f"000000_{'n' * 40}.jpg"]
+
+
+def test_predict_of_nothing_but_bad_files_still_writes_rows_and_pictures(predict, tmp_path):
+    (tmp_path / "bad.png").touch()
+    answer, table = predict(tmp_path / "bad.png")
+    assert answer.code == 1 and table.error.tolist() == ["empty file"]
+    assert names(tmp_path / "out" / "pictures") == ["000000_bad.jpg"]
+
+
+# explain
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_explain_draws_a_picture_by_each_method(method, run, trained_run, fixture_folder, tmp_path):
+    picture = fixture_folder / "green" / "green 2.png"
+    answer = run("explain", picture, "--run", trained_run.run, "--out", tmp_path, "--method", method)
+    written = tmp_path / f"000000_green 2_green_{method}.png"
+    assert answer == (0, f"{written}\n", "")
+    assert np.ptp(read_image(written)) > 200
+
+
+def test_explain_takes_a_class_that_is_not_the_predicted_one(run, trained_run, fixture_folder, tmp_path):
+    picture = fixture_folder / "green" / "green 2.png"
+    for name in ("blue", "green"):
+        answer = run("explain", picture, "--run", trained_run.run, "--out", tmp_path, "--class", name)
+        assert answer.out == f"{tmp_path / f'000000_green 2_{name}_gradcam.png'}\n"
+
+
+def test_explain_names_bad_files_goes_on_and_keeps_equal_names_apart(run, trained_run, nested, tmp_path):
+    files = [nested / "a/same.png", nested / "b/bad.jpg", nested / "b/deep/same.png"]
+    answer = run("explain", *files, "--run", trained_run.run, "--out", tmp_path / "out", "--class", "red")
+    assert answer.code == 1 and answer.err == f"planetlib: {files[1]}: not an image, whatever its name says\n"
+    assert names(tmp_path / "out") == ["000000_same_red_gradcam.png", "000002_same_red_gradcam.png"]
+
+
+@pytest.mark.parametrize(
+    "option, message",
+    [("class", "unknown class 'x'; expected one of: blue, green, red"),
+     ("method", f"unknown method 'x'; expected one of: {', '.join(METHODS)}")],
+)  # fmt: skip
+def test_explain_answers_an_unknown_choice_with_the_known_ones(
+    option, message, run, trained_run, fixture_folder, tmp_path
+):
+    picture = fixture_folder / "red" / "red 1.png"
+    answer = run("explain", picture, "--run", trained_run.run, "--out", tmp_path / "out", f"--{option}", "x")
+    assert answer.refused() == message and not (tmp_path / "out").exists()
+
+
+# What can go wrong with any command
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict {picture} --out {out}", "explain {picture} --out {out}"])
+def test_a_folder_that_is_no_run_is_told_what_makes_one(command, run, fixture_folder, tmp_path):
+    words = command.split()
+    places = {"{picture}": fixture_folder / "red" / "red 1.png", "{out}": tmp_path / "out"}
+    message = run(*(places.get(word, word) for word in words), "--run", tmp_path).refused()
+    assert message == f"{tmp_path}: no checkpoint there; 'planetlib train --run {tmp_path}' or notebook 02 makes it"
+
+
+def writing_commands(data: Path, run: Path, out: Path) -> dict[str, list]:
+    """Every command that writes, with all its output going to `out`."""
+    picture = data / "red" / "red 1.png"
+    return {
+        "check": ["data", "check", "--data", data, "--out", out / "checked.csv"],
+        "split": ["data", "split", "--data", data, "--out", out / "samples.csv"],
+        "train": ["train", "--data", data, "--run", out, *TINY],
+        "evaluate": ["evaluate", "--run", run, "--out", out],
+        "predict": ["predict", data, "--run", run, "--out", out],
+        "explain": ["explain", picture, "--run", run, "--out", out],
+    }
+
+
+COMMANDS_THAT_WRITE = ["check", "split", "train", "evaluate", "predict", "explain"]
+
+
+@pytest.mark.parametrize("command", COMMANDS_THAT_WRITE)
+def test_an_output_folder_that_cannot_be_made_gives_one_line(command, run, finished, fixture_folder, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    orders = writing_commands(fixture_folder, finished, tmp_path / "file" / "out")
+    assert run(*orders[command]).refused() == f"[Errno 20] Not a directory: '{tmp_path / 'file' / 'out'}'"
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+@pytest.mark.parametrize("command", COMMANDS_THAT_WRITE)
+def test_a_disk_without_room_gives_one_line_and_no_half_files(
+    command, run, finished, fixture_folder, tmp_path, no_room
+):
+    answer = run(*writing_commands(fixture_folder, finished, tmp_path / "out")[command])
+    assert answer.refused() == "[Errno 27] File too large"  # a full disk says «[Errno 28] No space left on device»
+    assert list((tmp_path / "out").rglob("*.csv")) == []
+
+
+def test_a_disk_that_fills_while_training_leaves_no_half_checkpoint(run, fixture_folder, tmp_path, monkeypatch):
+    def fill(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fill)
+    message = run("train", "--data", fixture_folder, "--run", tmp_path / "run", "--stage", "head", *TINY).refused()
+    assert message == "[Errno 28] No space left on device"
+    assert not (tmp_path / "run" / "head.pt").exists()
+
+
+# Odd and bad files, each by name: what `data check` and `predict` make of them
+
+
+def odd_files(folder: Path, disc: Image.Image) -> None:
+    """Writes one file of each odd kind; `disc` is a good RGB picture."""
+    folder.mkdir(parents=True)
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    wide = disc.resize((96, 48))
+    wide.save(folder / "EXIF turned.jpg", exif=turned)
+    disc.convert("CMYK").save(folder / "CMYK.jpg")
+    disc.convert("RGBA").save(folder / "RGBA.png")
+    disc.convert("P").save(folder / "palette.png")
+    Image.fromarray(np.asarray(disc.convert("L")).astype(np.uint16) * 200).save(folder / "16-bit grey.png")
+    disc.save(folder / "é à ü 木星 with spaces.png")
+    Image.new("RGB", (1, 1), "red").save(folder / "one pixel.png")
+    disc.save(folder / "truncated.png")
+    (folder / "truncated.png").write_bytes((folder / "truncated.png").read_bytes()[:-300])
+    (folder / "text.jpg").write_text("these are words")
+    (folder / "empty.png").touch()
+
+
+GOOD = {"EXIF turned.jpg": "RGB", "CMYK.jpg": "CMYK", "RGBA.png": "RGBA", "palette.png": "P", "16-bit grey.png": "I;16",
+        "é à ü 木星 with spaces.png": "RGB"}  # fmt: skip
+BAD = {
+    "one pixel.png": "1 × 1 pixels; at least 8 × 8 are needed",
+    "truncated.png": "damaged or truncated",
+    "text.jpg": "not an image, whatever its name says",
+    "empty.png": "empty file",
+}
+
+
+@pytest.fixture
+def odd(fixture_folder, tmp_path) -> Path:
+    """The folder of odd files stands for the class red; blue is as it was."""
+    odd_files(tmp_path / "odd" / "red", Image.open(fixture_folder / "red" / "red 1.png"))
+    copy_picture(fixture_folder / "blue" / "blue 1.png", tmp_path / "odd" / "blue" / "one.png")
+    return tmp_path / "odd"
+
+
+def test_check_tells_odd_files_from_bad_ones(run, odd, tmp_path):
+    answer = run("data", "check", "--data", odd, "--out", tmp_path / "checked.csv")
+    table = pd.read_csv(tmp_path / "checked.csv", keep_default_na=False)
+    table.index = [Path(path).name for path in table.path]
+    assert answer.code == 1 and answer.err.count("\n") == len(BAD)
+    assert table.loc[list(GOOD), "mode"].to_dict() == GOOD and set(table.loc[list(GOOD)].status) == {"ok"}
+    for name, reason in BAD.items():
+        assert table.status[name] == "unreadable" and table.error[name].startswith(reason)
+        assert f"unreadable: {odd / 'red' / name}: {reason}" in answer.err
+
+
+def test_predict_reads_odd_files_and_gives_bad_ones_a_row(predict, odd, tmp_path):
+    answer, table = predict(odd / "red", "--pictures", "all")
+    table.index = [Path(path).name for path in table.path]
+    assert answer.code == 1 and answer.err.count("\n") == len(BAD)
+    assert table.status.to_dict() == {**dict.fromkeys(GOOD, "ok"), **dict.fromkeys(BAD, "unreadable")}
+    assert all(table.error[name].startswith(reason) for name, reason in BAD.items())
+    colourful = [name for name in GOOD if name != "16-bit grey.png"]
+    assert (table.loc[colourful, "predicted"] == "red").mean() > 0.7
+    assert len(names(tmp_path / "out" / "pictures")) == len(table)
