@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from planetlib.checkpoint import Checkpoint, find_checkpoint
-from planetlib.data import DataError, find_images, progress_bar
+from planetlib.data import DataError, find_images, path_text, progress_bar
 from planetlib.images import UnreadableImage, read_image
 from planetlib.model import choose_device, use_precision
 from planetlib.transforms import fit_to_square, to_tensor
@@ -138,7 +138,7 @@ def gather_inputs(places: Iterable[str | os.PathLike], class_names: Iterable[str
         if not place.exists():
             raise DataError(f"{place}: no such file or folder")
         for path in find_images(place) if place.is_dir() else [place]:
-            pairs.append((str(path), path.parent.name if path.parent.name in names else ""))
+            pairs.append((path_text(path), path.parent.name if path.parent.name in names else ""))
     if not pairs:
         raise DataError(f"{', '.join(map(str, places))}: no pictures there; expected files such as .png, .jpg, .tif")
     return pairs
@@ -153,7 +153,7 @@ def write_predictions(tables: Iterable[pd.DataFrame], path: str | os.PathLike) -
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
-    with open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with open(partial, "w", newline="", encoding="utf-8") as file:
         for index, table in enumerate(tables):
             table.to_csv(file, index=False, header=index == 0, float_format="%.6g")
             file.flush()

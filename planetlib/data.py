@@ -45,6 +45,14 @@ def find_images(folder: str | os.PathLike) -> list[Path]:
     return sorted(found)
 
 
+def path_text(path: str | os.PathLike) -> str:
+    """A path as text for a table; bytes of a name that are not UTF-8 are written as `\\udcXX`.
+
+    Tables cannot hold such names, so their files count as unreadable until they are renamed.
+    """
+    return os.fspath(path).encode("utf-8", "backslashreplace").decode()
+
+
 def find_samples(folder: str | os.PathLike) -> pd.DataFrame:
     """Lists a folder of class folders.
 
@@ -61,7 +69,7 @@ def find_samples(folder: str | os.PathLike) -> pd.DataFrame:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected one with a sub-folder for each class")
     classes = sorted(place for place in folder.iterdir() if place.is_dir() and not place.name.startswith("."))
-    rows = [(str(path), place.name) for place in classes for path in find_images(place)]
+    rows = [(path_text(path), path_text(place.name)) for place in classes for path in find_images(place)]
     samples = pd.DataFrame(rows, columns=["path", "label"])
     if samples.label.nunique() < 2:
         got = f"{len(classes)} sub-folders, {samples.label.nunique()} of them with pictures"
@@ -153,7 +161,7 @@ def write_table(table: pd.DataFrame, path: str | os.PathLike) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
-    table.to_csv(partial, index=False, errors="surrogateescape")  # file names may hold bytes that are not UTF-8
+    table.to_csv(partial, index=False)
     os.replace(partial, path)
 
 
@@ -167,7 +175,7 @@ def read_samples(path: str | os.PathLike) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"{path}: no samples table there; notebook 01 or 'planetlib data split' makes it")
     try:
-        samples = pd.read_csv(path, dtype={"label": str}, keep_default_na=False, encoding_errors="surrogateescape")
+        samples = pd.read_csv(path, dtype={"label": str}, keep_default_na=False)
     except ValueError as error:  # pandas derives its parsing errors from it
         raise DataError(f"{path}: not a samples table ({error}); 'planetlib data split' makes one") from error
     missing = {"path", "label", "split", "sha256", "group"} - set(samples.columns)

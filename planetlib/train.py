@@ -125,11 +125,12 @@ class StageRun:
         self.optimiser.load_state_dict(state["optimiser"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.epoch, self.best_epoch, self.best_loss = state["epoch"], state["best_epoch"], state["best_loss"]
-        if self._is_over():
-            return
-        for stage in STAGES[STAGES.index(self.stage) + 1 :]:
-            self._forget(stage)  # it grew from what now changes
-        self.history = pd.DataFrame(state["history"])
+        later = STAGES[STAGES.index(self.stage) + 1 :]
+        if not self._is_over():
+            for stage in later:
+                self._forget(stage)  # it grew from what now changes
+        rest = self.history[self.history.stage.isin(later)]
+        self.history = pd.concat([pd.DataFrame(state["history"]), rest], ignore_index=True)
 
     def train(self) -> None:
         """Runs the epochs that are left, unless the stage has ended or stopped early."""

@@ -1,6 +1,7 @@
 """The samples table: found, checked, split, kept; and the data sets made from it."""
 
 import hashlib
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from planetlib.data import (
     make_samples,
     read_samples,
     split_samples,
+    write_blind_test,
     write_table,
 )
 from planetlib.images import UnreadableImage, read_image
@@ -348,3 +350,31 @@ def test_each_epoch_is_shuffled_anew():
 
 def test_without_a_shuffle_seed_the_order_is_kept():
     assert drawn_order(None) == list(range(20))
+
+
+def test_a_blind_test_copies_pictures_under_names_that_tell_nothing(samples, tmp_path):
+    mapping = write_blind_test(samples, tmp_path / "blind", seed=1)
+    assert sorted(path.name for path in (tmp_path / "blind").iterdir()) == sorted(mapping.blind)
+    assert set(mapping.blind.str.fullmatch(r"\d{4}\.png")) == {True}
+    for row in mapping.itertuples():
+        assert (tmp_path / "blind" / row.blind).read_bytes() == Path(row.path).read_bytes()
+    assert list(mapping.label) != sorted(mapping.label)
+    assert pd.read_csv(tmp_path / "blind_mapping.csv").equals(mapping)
+
+
+def test_a_blind_test_replaces_an_earlier_one_and_nothing_else(samples, tmp_path):
+    write_blind_test(samples, tmp_path / "blind")
+    assert len(write_blind_test(samples.head(5), tmp_path / "blind")) == 5 == len(list((tmp_path / "blind").iterdir()))
+    (tmp_path / "blind" / "mine.png").touch()
+    with pytest.raises(DataError, match="holds files that are no blind test's"):
+        write_blind_test(samples, tmp_path / "blind")
+    assert (tmp_path / "blind" / "mine.png").exists()
+
+
+def test_a_name_that_is_not_utf8_is_a_row_that_cannot_be_read(fixture_folder, tmp_path):
+    folder = shutil.copytree(fixture_folder, tmp_path / "copy")
+    source = next((folder / "red").iterdir())
+    source.rename(folder / "red" / b"caf\xe9.png".decode("utf-8", "surrogateescape"))
+    checked = check_samples(find_samples(folder), progress=False)
+    write_table(checked, tmp_path / "checked.csv")
+    assert list(checked.path[checked.status == "unreadable"]) == [str(folder / "red" / "caf\\udce9.png")]

@@ -251,3 +251,9 @@ def test_unknown_precision_is_told():
 def test_named_device_is_taken_as_it_is():
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_a_device_that_is_not_there_is_told():
+    for device in ("banana", "cuda:99"):
+        with pytest.raises(PlanetlibError, match=f"cannot use the device '{device}'"):
+            choose_device(device)

@@ -240,6 +240,31 @@ def test_training_the_head_anew_forgets_what_came_after(trained_run, samples, tm
     assert not list(run.glob("finetune*"))
 
 
+def test_resuming_an_ended_head_keeps_what_came_after(trained_run, samples, tmp_path):
+    run = shutil.copytree(trained_run.run, tmp_path / "run")
+    history = train("head", trained_run.replace(run=run), samples, resume=True)
+    assert list(history.stage.unique()) == ["head", "finetune"]
+    assert (run / "finetune.pt").exists()
+
+
+def test_resuming_an_unfinished_head_forgets_what_came_after(trained_run, samples, tmp_path):
+    run = shutil.copytree(trained_run.run, tmp_path / "run")
+    state = read_torch(run / "head_state.pt")
+    write_torch({**state, "epoch": state["epoch"] - 1, "best_epoch": 1}, run / "head_state.pt")
+    history = train("head", trained_run.replace(run=run), samples, resume=True)
+    assert set(history.stage) == {"head"} and not list(run.glob("finetune*"))
+
+
+def test_a_loss_that_is_no_number_ends_training_with_advice(settings, samples):
+    with pytest.raises(PlanetlibError, match=r"the loss is .* lower head_lr \(--head-lr\), now 1e\+30"):
+        train("head", settings.replace(head_lr=1e30), samples)
+
+
+def test_an_unknown_recipe_is_told(settings, samples):
+    with pytest.raises(PlanetlibError, match="unknown recipe 'x'; expected one of: robust, reference"):
+        train("head", settings.replace(recipe="x"), samples)
+
+
 def test_resuming_with_other_choices_is_refused_and_names_them(settings, samples):
     with pytest.raises(CheckpointError) as caught:
         train("head", settings.replace(seed=5, head_lr=0.5), samples, resume=True)
@@ -276,7 +301,7 @@ def test_unknown_stage_is_told(settings, samples):
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_table_without_a_split_is_told(split, settings, samples):
-    with pytest.raises(DataError, match=f"the samples table has no '{split}' pictures"):
+    with pytest.raises(DataError, match=f"no '{split}' pictures of: blue, green, red; split the samples anew"):
         train("head", settings, samples[samples.split != split])
 
 
