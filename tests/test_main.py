@@ -1,5 +1,6 @@
 """The command line: what each command prints, writes and returns, on good folders and on bad ones."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -78,13 +79,18 @@ def finished(fixture_folder, tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def no_room():
-    """No file may grow beyond 300 bytes; the system then refuses to write as it does on a full disk."""
+    """No file may grow beyond 300 bytes; the system then refuses to write as it does on a full disk.
+
+    Around one call only: pytest itself may be writing to a file.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def copy_picture(source: str | Path, target: Path) -> Path:
@@ -564,10 +570,10 @@ def test_an_output_folder_that_cannot_be_made_gives_one_line(command, run, finis
 
 
 @pytest.mark.parametrize("command", COMMANDS_THAT_WRITE)
-def test_a_disk_without_room_gives_one_line_and_no_half_files(
-    command, run, finished, fixture_folder, tmp_path, no_room
-):
-    answer = run(*writing_commands(fixture_folder, finished, tmp_path / "out")[command])
+def test_a_disk_without_room_gives_one_line_and_no_half_files(command, run, finished, fixture_folder, tmp_path):
+    arguments = writing_commands(fixture_folder, finished, tmp_path / "out")[command]
+    with no_room():
+        answer = run(*arguments)
     assert answer.refused() == "[Errno 27] File too large"  # a full disk says «[Errno 28] No space left on device»
     assert list((tmp_path / "out").rglob("*.csv")) == []
 
