@@ -39,6 +39,9 @@ class Settings:
         workers: processes that augment ahead of the arithmetic; 0 augments in turn. Does not change results.
         device: `cpu`, `cuda`, … or `auto`.
         seed: of the split, the head's first weights, the order of images and the augmentation.
+
+    Raises:
+        PlanetlibError: a count that must be 1 or more is not.
     """
 
     data: Path
@@ -64,6 +67,11 @@ class Settings:
     workers: int = 2
     device: str = "auto"
     seed: int = 0
+
+    def __post_init__(self):
+        for name in ("views", "head_epochs", "finetune_epochs", "patience", "batch_size"):
+            if (value := getattr(self, name)) < 1:
+                raise PlanetlibError(f"{name} is {value}; expected 1 or more")
 
     def replace(self, **changes) -> "Settings":
         """A copy with some choices changed."""

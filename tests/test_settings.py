@@ -81,3 +81,9 @@ def test_recipe_choices_do_not_depend_on_where_and_with_what_it_runs(tmp_path):
     here = load_settings("full")
     there = here.replace(data=tmp_path, run=tmp_path, figures=tmp_path, workers=9, device="cuda")
     assert here.recipe_choices() == there.recipe_choices() != there.replace(seed=1).recipe_choices()
+
+
+@pytest.mark.parametrize("name", ["views", "head_epochs", "finetune_epochs", "patience", "batch_size"])
+def test_counts_that_would_train_nothing_are_refused(name):
+    with pytest.raises(PlanetlibError, match=f"{name} is 0; expected 1 or more"):
+        load_settings(**{name: 0})
