@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from planetlib import PlanetlibError, __version__, commands
+from planetlib.settings import LEAST
 
 EXIT_CODES = """exit codes: 0 done; 1 done, but some inputs could not be read (each is named);
             2 not usable, with one line that says why; 130 interrupted"""
@@ -41,16 +42,16 @@ TRAIN_OPTIONS = [
     ("weights", str, "imagenet (default) or random"),
     ("head", str, "linear (default) or reference (1024, 512, ReLU, Dropout)"),
     ("recipe", str, "augmentation: robust (default) or reference"),
-    ("seed", at_least(0), "of split, first weights, order and augmentation (default: 0)"),
-    ("image-size", at_least(32), "side of the square the network sees, pixels (default: the backbone's own)"),
-    ("head-epochs", at_least(1), "epochs of stage one"),
-    ("finetune-epochs", at_least(1), "epochs of stage two"),
-    ("free-stages", at_least(0), "how many of the backbone's last stages stage two frees"),
-    ("batch-size", at_least(1), "pictures in a step"),
+    ("seed", int, "of split, first weights, order and augmentation (default: 0)"),
+    ("image-size", int, "side of the square the network sees, pixels (default: the backbone's own)"),
+    ("head-epochs", int, "epochs of stage one"),
+    ("finetune-epochs", int, "epochs of stage two"),
+    ("free-stages", int, "how many of the backbone's last stages stage two frees"),
+    ("batch-size", int, "pictures in a step"),
     ("head-lr", float, "peak learning rate of stage one"),
     ("finetune-lr", float, "peak learning rate of stage two"),
     ("precision", str, "auto (default), float32 or bfloat16"),
-    ("workers", at_least(0), "processes that augment"),
+    ("workers", int, "processes that augment"),
     ("device", str, "auto (default), cpu, cuda, …"),
 ]
 
@@ -92,7 +93,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--profile", choices=("full", "fixture"), default="full", help="set of defaults (default: %(default)s)"
     )
     for name, kind, text in TRAIN_OPTIONS:
-        train.add_argument(f"--{name}", type=kind, help=text)
+        least = LEAST.get(name.replace("-", "_"))
+        train.add_argument(f"--{name}", type=kind if least is None else at_least(least), help=text)
     train.set_defaults(settings=[name.replace("-", "_") for name, *_ in TRAIN_OPTIONS])
 
     evaluate = _add(groups, "evaluate", commands.evaluate_run, "score a run: report, confusion, calibration, figures")

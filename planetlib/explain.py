@@ -6,8 +6,8 @@ import torch
 from pytorch_grad_cam import EigenCAM, GradCAM, GradCAMElementWise, GradCAMPlusPlus, HiResCAM, LayerCAM, XGradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
+from planetlib import require_known
 from planetlib.classify import Classifier
-from planetlib.model import require_known
 from planetlib.transforms import content_box
 
 METHODS = {

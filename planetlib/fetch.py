@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
@@ -45,17 +44,13 @@ def fetch_planets(
     wanted = [row for row in files.itertuples(index=False) if not _is_whole(folder / row.file, row)]
     pool = ThreadPoolExecutor(8)
     try:
-        done = pool.map(lambda row: _fetch_file(source, folder, row), wanted)
-        _advance(done, sum(row.bytes for row in wanted), progress)
+        total = sum(row.bytes for row in wanted)
+        with progress_bar(None, progress, desc="planets", total=total, unit="B", unit_scale=True) as bar:
+            for size in pool.map(lambda row: _fetch_file(source, folder, row), wanted):
+                bar.update(size)
     finally:
         pool.shutdown(cancel_futures=True)
     return len(wanted)
-
-
-def _advance(sizes: Iterable[int], total: int, progress: bool) -> None:
-    with progress_bar(None, progress, desc="planets", total=total, unit="B", unit_scale=True) as bar:
-        for size in sizes:
-            bar.update(size)
 
 
 def _is_whole(path: Path, row) -> bool:

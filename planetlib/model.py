@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from planetlib import PlanetlibError
+from planetlib import PlanetlibError, require_known
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -188,12 +188,6 @@ def _build_head(head: str, features: int, classes: int) -> nn.Sequential:
         return nn.Sequential(nn.Dropout(0.2), nn.Linear(features, classes))
     wide = [nn.Linear(features, 1024), nn.ReLU(), nn.Dropout(0.5), nn.Linear(1024, 512), nn.ReLU(), nn.Dropout(0.25)]
     return nn.Sequential(*wide, nn.Linear(512, classes))
-
-
-def require_known(what: str, name: str, known: Iterable[str]) -> None:
-    """Raises PlanetlibError, with the known names, for one that is none of them."""
-    if name not in known:
-        raise PlanetlibError(f"unknown {what} '{name}'; expected one of: {', '.join(known)}")
 
 
 def choose_device(device: str = "auto") -> torch.device:

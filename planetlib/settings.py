@@ -10,6 +10,19 @@ from planetlib import PlanetlibError
 PROJECT = Path(__file__).resolve().parent.parent
 FIXTURE = PROJECT / "data" / "fixture"
 
+#: bounds of the settings that are whole numbers
+LEAST = {
+    "image_size": 32,
+    "views": 1,
+    "head_epochs": 1,
+    "finetune_epochs": 1,
+    "free_stages": 0,
+    "patience": 1,
+    "batch_size": 1,
+    "workers": 0,
+    "seed": 0,
+}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -41,7 +54,7 @@ class Settings:
         seed: of the split, the head's first weights, the order of images and the augmentation.
 
     Raises:
-        PlanetlibError: a count that must be 1 or more is not.
+        PlanetlibError: a number is below its bound in `LEAST`.
     """
 
     data: Path
@@ -69,9 +82,9 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("views", "head_epochs", "finetune_epochs", "patience", "batch_size"):
-            if (value := getattr(self, name)) < 1:
-                raise PlanetlibError(f"{name} is {value}; expected 1 or more")
+        for name, least in LEAST.items():
+            if (value := getattr(self, name)) is not None and value < least:
+                raise PlanetlibError(f"{name} is {value}; expected {least} or more")
 
     def replace(self, **changes) -> "Settings":
         """A copy with some choices changed."""

@@ -18,11 +18,11 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
-from planetlib import PlanetlibError
+from planetlib import PlanetlibError, require_known
 from planetlib.checkpoint import STAGES, Checkpoint, CheckpointError, read_torch, write_torch
 from planetlib.data import DataError, ImageData, fingerprint_samples, make_loader, progress_bar, write_table
 from planetlib.loop import extract_features, make_schedule, run_epoch
-from planetlib.model import PlanetClassifier, choose_device, require_known
+from planetlib.model import PlanetClassifier, choose_device
 from planetlib.settings import Settings
 from planetlib.transforms import RECIPES, make_training_transform
 

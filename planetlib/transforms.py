@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torchvision.transforms import InterpolationMode, v2
 
+from planetlib import require_known
+
 RECIPES = {
     # The whole picture, aspect kept: a planet stays round. A body in the sky has no upright: every angle is drawn.
     "robust": "pad",
@@ -66,7 +68,11 @@ def training_steps(recipe: str, size: int, strength: float = 1.0) -> dict[str, v
 
     Returns:
         name → transform of uint8 tensors (3, size, size); apply them in order.
+
+    Raises:
+        PlanetlibError: unknown recipe.
     """
+    require_known("recipe", recipe, RECIPES)
     flips = v2.Compose([v2.RandomHorizontalFlip(min(0.5, strength)), v2.RandomVerticalFlip(min(0.5, strength))])
     if recipe == "reference":
         return {

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from planetlib import PlanetlibError
 from planetlib.transforms import (
     RECIPES,
     content_box,
@@ -144,3 +145,8 @@ def test_a_draw_does_not_move_the_global_generators(recipe, tensor, monkeypatch)
     draw_augmented(make_training_transform(recipe, SIZE), tensor, 5)
     after = torch.random.get_rng_state(), np.random.get_state()[1].tobytes(), random.getstate()
     assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
+
+
+def test_an_unknown_recipe_is_told_not_taken_for_another():
+    with pytest.raises(PlanetlibError, match="unknown recipe 'x'; expected one of: robust, reference"):
+        make_training_transform("x", 32)
