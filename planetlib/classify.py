@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from planetlib.checkpoint import Checkpoint, find_checkpoint
-from planetlib.data import DataError, find_images, path_text, progress_bar
+from planetlib.data import find_images, path_text, progress_bar
 from planetlib.images import UnreadableImage, read_image
 from planetlib.model import choose_device, use_precision
+from planetlib.tables import DataError
 from planetlib.transforms import fit_to_square, to_tensor
 
 
@@ -79,6 +80,11 @@ class Classifier:
         with progress_bar(None, progress, desc="predicting", total=len(paths), unit="image", leave=False) as bar:
             tables = [table for table in batches if bar.update(len(table)) or True]
         return pd.concat(tables, ignore_index=True) if tables else self._make_table([], np.empty((0, 0)))
+
+    def predict_picture(self, picture: np.ndarray, name: str = "") -> pd.Series:
+        """The row of the predictions table for a picture in memory, uint8 (H, W, 3); `path` is its name."""
+        probabilities = self.predict_tensors(self.prepare(picture)[None]).numpy()
+        return self._make_table([(name, "", "")], probabilities).iloc[0]
 
     def stream(self, inputs: Iterable[tuple[str, str]], batch_size: int = 32) -> Iterator[pd.DataFrame]:
         """The predictions table in pieces of `batch_size` rows; memory does not grow with the number of inputs.

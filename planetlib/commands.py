@@ -21,7 +21,8 @@ def fetch_data(options) -> int:
 
 def check_data(options) -> int:
     """`planetlib data check`"""
-    from planetlib.data import check_samples, find_samples, write_table
+    from planetlib.data import check_samples, find_samples
+    from planetlib.tables import write_table
 
     checked = check_samples(find_samples(options.data))
     print(checked.groupby("label").status.value_counts().unstack(fill_value=0).to_string())
@@ -37,7 +38,8 @@ def split_data(options) -> int:
 
 def _make_table(data: Path, seed: int, out: Path):
     """Writes the samples table of a folder; returns what the check found."""
-    from planetlib.data import check_samples, find_samples, split_samples, write_table
+    from planetlib.data import check_samples, find_samples, split_samples
+    from planetlib.tables import write_table
 
     checked = check_samples(find_samples(data.resolve()))
     samples = split_samples(checked, seed)
@@ -49,8 +51,8 @@ def _make_table(data: Path, seed: int, out: Path):
 def train_run(options) -> int:
     """`planetlib train`"""
     from planetlib.checkpoint import STAGES
-    from planetlib.data import read_samples
     from planetlib.settings import load_settings
+    from planetlib.tables import read_samples
     from planetlib.train import train_stage
 
     changes = {name: getattr(options, name) for name in options.settings if getattr(options, name) is not None}
@@ -81,9 +83,10 @@ def train_run(options) -> int:
 def evaluate_run(options) -> int:
     """`planetlib evaluate`"""
     from planetlib.classify import Classifier
-    from planetlib.data import check_samples, find_samples, read_samples, split_samples
+    from planetlib.data import check_samples, find_samples, split_samples
     from planetlib.evaluate import evaluate_predictions, write_evaluation
     from planetlib.figures import save_evaluation
+    from planetlib.tables import read_samples
 
     classifier, code = Classifier.load(options.run), 0
     run = options.run.parent if options.run.is_file() else options.run

@@ -17,16 +17,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from planetlib import PlanetlibError
 from planetlib.images import SUFFIXES, UnreadableImage, inspect_image, read_image
+from planetlib.tables import DataError, write_table
 from planetlib.transforms import draw_augmented, fit_to_square, to_tensor
 
 SPLITS = {"train": 0.70, "val": 0.15, "test": 0.15}
 IN_MEMORY_BYTES = 1 << 30  # decoded pictures beyond this lie in a memory-mapped file
-
-
-class DataError(PlanetlibError):
-    """A folder or a table that cannot be trained on or predicted, with what to do about it."""
 
 
 def find_images(folder: str | os.PathLike) -> list[Path]:
@@ -156,34 +152,6 @@ def make_samples(folder: str | os.PathLike, seed: int = 0, progress: bool = True
     return split_samples(check_samples(find_samples(folder), progress), seed)
 
 
-def write_table(table: pd.DataFrame, path: str | os.PathLike) -> None:
-    """Writes a table as CSV, whole or not at all, with folders as needed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    table.to_csv(partial, index=False)
-    os.replace(partial, path)
-
-
-def read_samples(path: str | os.PathLike) -> pd.DataFrame:
-    """Reads a samples table that `write_table` wrote.
-
-    Raises:
-        DataError: no such file, no CSV, or columns are missing.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no samples table there; notebook 01 or 'planetlib data split' makes it")
-    try:
-        samples = pd.read_csv(path, dtype={"label": str}, keep_default_na=False)
-    except ValueError as error:  # pandas derives its parsing errors from it
-        raise DataError(f"{path}: not a samples table ({error}); 'planetlib data split' makes one") from error
-    missing = {"path", "label", "split", "sha256", "group"} - set(samples.columns)
-    if missing:
-        raise DataError(f"{path}: not a samples table, lacks the columns {', '.join(sorted(missing))}")
-    return samples
-
-
 def write_blind_test(samples: pd.DataFrame, folder: str | os.PathLike, seed: int = 0) -> pd.DataFrame:
     """Copies pictures under names that tell nothing, in a random order: does a classifier look, or read file names?
 
@@ -212,12 +180,6 @@ def write_blind_test(samples: pd.DataFrame, folder: str | os.PathLike, seed: int
     for name, path in zip(names, mapping.path):
         shutil.copyfile(path, folder / name)
     return mapping
-
-
-def fingerprint_samples(samples: pd.DataFrame) -> str:
-    """16 hexadecimal digits that change when a picture, a label or the split of one changes; paths do not matter."""
-    rows = sorted(zip(samples.label, samples.split, samples.sha256))
-    return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
 
 
 def load_pixels(paths: Iterable, size: int, fit: str, progress: bool = True) -> np.ndarray:

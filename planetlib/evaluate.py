@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.stats import binomtest
 from sklearn.metrics import classification_report, confusion_matrix
 
-from planetlib.data import DataError, write_table
+from planetlib.tables import DataError, write_table
 
 
 @dataclass(frozen=True)
@@ -112,3 +112,18 @@ def write_evaluation(evaluation: Evaluation, predictions: pd.DataFrame, folder: 
     write_table(evaluation.calibration, folder / "calibration.csv")
     report = {**evaluation.summary, "classes": evaluation.by_class.to_dict("index")}
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def rank_doubts(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Readable rows of the predictions table, the least believed label first.
+
+    A label is doubted as much as its probability lacks to 1 (self-confidence, Northcutt et al. 2021,
+    arXiv:1911.00068). Pictures that the network was trained on are believed too easily: a wrong label that it learnt
+    by heart stays hidden.
+
+    Returns:
+        The rows with `doubt`, 0–1.
+    """
+    readable = predictions[predictions.status != "unreadable"]
+    doubt = [1 - row.get(f"prob_{row.label}", 0.0) for _, row in readable.iterrows()]
+    return readable.assign(doubt=doubt).sort_values("doubt", ascending=False, kind="stable", ignore_index=True)

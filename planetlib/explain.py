@@ -21,6 +21,10 @@ METHODS = {
 }
 
 
+#: colour maps even in lightness, fit for the colour-blind
+COLOURS = ("inferno", "viridis", "magma", "plasma", "cividis")
+
+
 def map_activation(
     classifier: Classifier,
     picture: np.ndarray,
@@ -68,7 +72,7 @@ def overlay_map(picture: np.ndarray, heat: np.ndarray, strength: float = 0.5, co
         picture: uint8 (H, W, 3).
         heat: float (H, W), 0–1.
         strength: 0 shows the picture alone, 1 the map alone.
-        colours: `inferno`, `viridis`, `magma`, `plasma` or `cividis`: even in lightness, fit for the colour-blind.
+        colours: a name in `COLOURS`.
 
     Returns:
         uint8 (H, W, 3).
@@ -76,7 +80,7 @@ def overlay_map(picture: np.ndarray, heat: np.ndarray, strength: float = 0.5, co
     Raises:
         PlanetlibError: unknown colours.
     """
-    require_known("colours", colours, ("inferno", "viridis", "magma", "plasma", "cividis"))
+    require_known("colours", colours, COLOURS)
     levels = (heat.clip(0, 1) * 255).round().astype(np.uint8)
     tinted = cv2.cvtColor(cv2.applyColorMap(levels, getattr(cv2, f"COLORMAP_{colours.upper()}")), cv2.COLOR_BGR2RGB)
     return cv2.addWeighted(picture, 1 - strength, tinted, strength, 0)

@@ -10,8 +10,9 @@ from urllib.request import urlopen
 
 import pandas as pd
 
-from planetlib.data import DataError, progress_bar
+from planetlib.data import progress_bar
 from planetlib.settings import PROJECT
+from planetlib.tables import DataError
 
 LISTING = PROJECT / "data" / "planets.csv"
 SOURCE = (

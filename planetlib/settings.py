@@ -37,7 +37,7 @@ class Settings:
         head: `linear` or `reference` (1024, 512, ReLU, Dropout).
         image_size: side of the square the network sees, in pixels; None takes the backbone's own.
         recipe: a name in `planetlib.transforms.RECIPES`; how pictures are fitted to the square and augmented.
-        strength: of the augmentation; 0 is none, 1 the recipe's.
+        strength: of the augmentation; 0 is none, 1 the recipe's. By name of the step, it is that step's alone.
         views: augmented views of each training image that stage one computes features of.
         head_epochs: epochs of stage one (the backbone is frozen).
         finetune_epochs: epochs of stage two (the backbone's tail is free).
@@ -65,7 +65,7 @@ class Settings:
     head: str = "linear"
     image_size: int | None = None
     recipe: str = "robust"
-    strength: float = 1.0
+    strength: float | dict[str, float] = 1.0
     views: int = 4
     head_epochs: int = 20
     finetune_epochs: int = 12

@@ -1,5 +1,6 @@
 """Predictions as pictures, with Pillow: one with its answer on a band, and many on a contact sheet."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from planetlib.images import UnreadableImage, read_image
+from planetlib.tables import class_probabilities
 from planetlib.transforms import fit_to_square
 
 BLUE, RED, GREY = "#0173b2", "#d55e00", "#6b6b6b"  # the first two are of seaborn's `colorblind` palette
@@ -45,13 +47,54 @@ def annotate_picture(row, side: int = 512) -> Image.Image:
     return tile
 
 
-def _draw_line(draw: ImageDraw.ImageDraw, text: str, corner: tuple[float, float], width: float, size: float) -> None:
+def draw_explanation(picture: np.ndarray, overlay: np.ndarray, row: pd.Series, explained: str) -> np.ndarray:
+    """A picture, its map and the probabilities of all classes side by side, with the verdict above.
+
+    Args:
+        picture: uint8 (S, S, 3).
+        overlay: likewise.
+        row: of the predictions table.
+        explained: the class the map is of.
+
+    Returns:
+        uint8 (S + 28, 2 S + 252, 3), on white.
+    """
+    side = len(picture)
+    sheet = Image.new("RGB", (2 * side + 252, side + 28), "white")
+    for left, part in ((0, picture), (side, overlay)):
+        sheet.paste(Image.fromarray(part), (left, 28))
+    draw = ImageDraw.Draw(sheet)
+    text, colour = describe_prediction(row)
+    words = text.replace("✓", "right:").replace("✗", "wrong:").split("\n")
+    _draw_line(draw, " · ".join([*words, Path(row.path).name]), (6, 5), 2 * side - 170, 15, colour)
+    _draw_line(draw, f"map for {explained}", (2 * side - 160, 5), 160, 15, "black")
+    shares = class_probabilities(row)
+    step = min(22, side / len(shares))
+    for line, (name, share) in enumerate(shares.items()):
+        top = 28 + line * step
+        _draw_line(draw, name, (2 * side + 8, top), 84, step * 0.62, "black")
+        draw.rectangle((2 * side + 96, top + 2, 2 * side + 96 + round(100 * share), top + step * 0.7), BLUE)
+        _draw_line(draw, f"{share:.1%}", (2 * side + 202, top), 48, step * 0.62, "black")
+    return np.array(sheet)
+
+
+def write_caption(picture: np.ndarray, text: str) -> np.ndarray:
+    """A picture, uint8 (H, W, 3), with a line of text on white below it; a narrow one is widened to hold the line."""
+    font = ImageFont.load_default(14)
+    width = max(picture.shape[1], math.ceil(font.getlength(text)) + 12)
+    sheet = Image.new("RGB", (width, picture.shape[0] + 28), "white")
+    sheet.paste(Image.fromarray(picture), (0, 0))
+    ImageDraw.Draw(sheet).text((6, picture.shape[0] + 5), text, "black", font)
+    return np.array(sheet)
+
+
+def _draw_line(draw: ImageDraw.ImageDraw, text: str, corner, width: float, size: float, colour: str = "white") -> None:
     font = ImageFont.load_default(size)
     if draw.textlength(text, font) > width:
         while text and draw.textlength(text + "…", font) > width:
             text = text[:-1]
         text += "…"
-    draw.text(corner, text, "white", font)
+    draw.text(corner, text, colour, font)
 
 
 def make_contact_sheet(predictions: pd.DataFrame, columns: int = 10, limit: int = 200) -> Image.Image:

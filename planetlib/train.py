@@ -20,10 +20,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from planetlib import PlanetlibError, require_known
 from planetlib.checkpoint import STAGES, Checkpoint, CheckpointError, read_torch, write_torch
-from planetlib.data import DataError, ImageData, fingerprint_samples, make_loader, progress_bar, write_table
+from planetlib.data import ImageData, make_loader, progress_bar
 from planetlib.loop import extract_features, make_schedule, run_epoch
 from planetlib.model import PlanetClassifier, choose_device
 from planetlib.settings import Settings
+from planetlib.tables import DataError, fingerprint_samples, write_table
 from planetlib.transforms import RECIPES, make_training_transform
 
 

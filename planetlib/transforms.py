@@ -4,6 +4,8 @@ Tensors are uint8 RGB (3, H, W), 0–255, all the way to the model, which normal
 where inference could normalise otherwise than training.
 """
 
+from collections.abc import Mapping
+
 import cv2
 import numpy as np
 import torch
@@ -58,21 +60,26 @@ def to_picture(tensor: torch.Tensor) -> np.ndarray:
     return tensor.permute(1, 2, 0).contiguous().numpy()
 
 
-def training_steps(recipe: str, size: int, strength: float = 1.0) -> dict[str, v2.Transform]:
+def training_steps(recipe: str, size: int, strength: float | Mapping[str, float] = 1.0) -> dict[str, v2.Transform]:
     """The augmentation of a recipe, step by step and by name, so that a notebook can show each.
 
     Args:
         recipe: a name in `RECIPES`.
         size: side of the square in pixels.
-        strength: 0 changes nothing, 1 is the recipe, more is more.
+        strength: 0 changes nothing, 1 is the recipe, more is more; for all steps, or by name (1 for those not named).
 
     Returns:
         name → transform of uint8 tensors (3, size, size); apply them in order.
 
     Raises:
-        PlanetlibError: unknown recipe.
+        PlanetlibError: unknown recipe or step.
     """
     require_known("recipe", recipe, RECIPES)
+    if isinstance(strength, Mapping):
+        names = list(training_steps(recipe, size))
+        for name in strength:
+            require_known("step", name, names)
+        return {name: training_steps(recipe, size, strength.get(name, 1.0))[name] for name in names}
     flips = v2.Compose([v2.RandomHorizontalFlip(min(0.5, strength)), v2.RandomVerticalFlip(min(0.5, strength))])
     if recipe == "reference":
         return {
@@ -96,7 +103,7 @@ def training_steps(recipe: str, size: int, strength: float = 1.0) -> dict[str, v
     }
 
 
-def make_training_transform(recipe: str, size: int, strength: float = 1.0) -> v2.Transform:
+def make_training_transform(recipe: str, size: int, strength: float | Mapping[str, float] = 1.0) -> v2.Transform:
     """The steps of a recipe as one transform: uint8 (3, size, size) → the same."""
     return v2.Compose(list(training_steps(recipe, size, strength).values()))
 

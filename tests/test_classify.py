@@ -11,8 +11,8 @@ import torch
 
 from planetlib.checkpoint import CheckpointError
 from planetlib.classify import Classifier, gather_inputs, write_predictions
-from planetlib.data import DataError
 from planetlib.images import read_image
+from planetlib.tables import DataError
 
 COLUMNS = ["path", "label", "predicted", "confidence", "status", "error", "prob_blue", "prob_green", "prob_red"]
 PROBABILITIES = COLUMNS[-3:]

@@ -13,21 +13,18 @@ from PIL import Image
 
 from planetlib import data
 from planetlib.data import (
-    DataError,
     ImageData,
     check_samples,
     find_images,
     find_samples,
-    fingerprint_samples,
     load_pixels,
     make_loader,
     make_samples,
-    read_samples,
     split_samples,
     write_blind_test,
-    write_table,
 )
 from planetlib.images import UnreadableImage, read_image
+from planetlib.tables import DataError, write_table
 from planetlib.transforms import fit_to_square, make_training_transform
 
 SIZE = 24
@@ -203,64 +200,6 @@ def test_nothing_in_the_folder_is_changed(fixture_folder):
     samples = make_samples(fixture_folder, progress=False)
     ImageData(samples, sorted(samples.label.unique()), SIZE, progress=False)
     assert state() == before and len(before) == 27
-
-
-# Keeping
-
-
-@pytest.mark.parametrize("labels", [["007", "8"], ["NA", "null"], ['ü, "quoted"', "a b"]])
-def test_a_table_comes_back_as_it_was_written(tmp_path, samples, labels):
-    awkward = samples.assign(label=np.resize(labels, len(samples)))  # what pandas would gladly take for something else
-    write_table(awkward, tmp_path / "new" / "samples.csv")
-    pd.testing.assert_frame_equal(read_samples(tmp_path / "new" / "samples.csv"), awkward)
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["samples.csv"]
-
-
-def test_a_write_that_fails_leaves_the_old_table_whole(tmp_path, samples, monkeypatch):
-    def fill_the_disk(table, path, **_):
-        Path(path).write_text("path,la")
-        raise OSError(28, "No space left on device")
-
-    write_table(samples, tmp_path / "samples.csv")
-    monkeypatch.setattr(pd.DataFrame, "to_csv", fill_the_disk)
-    with pytest.raises(OSError, match="No space left"):
-        write_table(samples, tmp_path / "samples.csv")
-    pd.testing.assert_frame_equal(read_samples(tmp_path / "samples.csv"), samples)
-
-
-def test_a_missing_table_is_told_what_makes_it(tmp_path):
-    advice = "samples.csv: no samples table there; notebook 01 or 'planetlib data split' makes it"
-    with pytest.raises(DataError, match=advice):
-        read_samples(tmp_path / "samples.csv")
-
-
-@pytest.mark.parametrize(
-    "content, message",
-    [
-        (b"path,label,sha256\na,b,c\n", "not a samples table, lacks the columns group, split$"),
-        (b"", r"not a samples table \(No columns"),
-        (b"\x89PNG\r\n\x1a\n\xff", r"not a samples table \(.*codec"),
-        (b'path,label\na,b,c\n"', r"not a samples table \("),
-    ],
-    ids=["columns missing", "empty", "a picture", "broken lines"],
-)
-def test_a_file_that_is_no_samples_table_is_refused(tmp_path, content, message):
-    (tmp_path / "samples.csv").write_bytes(content)
-    with pytest.raises(DataError, match=f"samples.csv: {message}"):
-        read_samples(tmp_path / "samples.csv")
-
-
-@pytest.mark.parametrize("column, value", {"label": "moon", "split": "none", "sha256": "0" * 64}.items())
-def test_the_fingerprint_changes_with_what_is_learnt_from(samples, column, value):
-    changed = samples.copy()
-    changed.loc[3, column] = value
-    assert fingerprint_samples(changed) != fingerprint_samples(samples)
-
-
-def test_the_fingerprint_does_not_change_with_the_place_or_order(samples):
-    moved = samples.assign(path="elsewhere/" + samples.path).iloc[::-1]
-    assert fingerprint_samples(moved) == fingerprint_samples(samples)
-    assert len(fingerprint_samples(samples)) == 16 and int(fingerprint_samples(samples), 16)
 
 
 # Data sets

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from planetlib.data import DataError
 from planetlib.evaluate import calibration_table, evaluate_predictions, wilson_interval, write_evaluation
+from planetlib.tables import DataError
 
 pytestmark = pytest.mark.filterwarnings("error")  # a report is no place for warnings about absent classes
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from planetlib.data import DataError
 from planetlib.fetch import LISTING, fetch_planets
 from planetlib.settings import PROJECT
+from planetlib.tables import DataError
 
 NAMES = ("a0", "a1", "a2", "b0", "b1", "b2")
 FILES = {f"{name[0]}/{name[0]} planet_{name[1]}.png": name.encode() * 99 for name in NAMES}

@@ -13,9 +13,9 @@ import planetlib.notebooks
 from planetlib import PlanetlibError
 from planetlib.checkpoint import CheckpointError
 from planetlib.classify import Classifier
-from planetlib.data import DataError, write_table
 from planetlib.notebooks import NotebookFailed, run_notebooks
 from planetlib.settings import PROJECT
+from planetlib.tables import DataError, write_table
 
 FOLDER = PROJECT / "notebooks"
 NAMES = ["01_explore_and_augment", "02_train_head", "03_fine_tune", "04_evaluate_and_explain", "05_batch_inference"]

@@ -23,12 +23,13 @@ try:
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
-MODULES = sorted((PROJECT / "planetlib").glob("*.py"))
+PACKAGE = PROJECT / "planetlib"
+MODULES = sorted(PACKAGE.rglob("*.py"))
 SHARED = PROJECT.parent / "shared" / "data"
 # Written so that this very line is no match.
 MACHINE_PATH = re.compile(r"(?<![\w.])/(home|root|tmp|work|Users|mnt|private|var/folders)/[\w.]|\b[A-Z]:\\\\?Users")
 
-each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 
 
 def project_table() -> dict:
@@ -116,6 +117,11 @@ def floors() -> list[str]:
     return re.findall(r"`(\w+)`", order)
 
 
+def module_name(path: Path) -> str:
+    """The module, or the package, that stands on a floor; "" for the library itself."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0].removesuffix("__init__")
+
+
 def imported_modules(path: Path) -> set[str]:
     """Modules of the library that a module imports, wherever in it the import stands."""
     found = set()
@@ -126,17 +132,19 @@ def imported_modules(path: Path) -> set[str]:
         else:
             parts = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         found |= {part.split(".")[1] for part in parts if part.startswith("planetlib.")}
-    return found & {path.stem for path in MODULES}
+    return found & {module_name(path) for path in MODULES}
 
 
 def test_every_module_has_its_floor():
-    assert sorted(floors()) == sorted(path.stem for path in MODULES if path.stem != "__init__")
+    assert sorted(floors()) == sorted({module_name(path) for path in MODULES} - {""})
 
 
 @each_module
 def test_no_module_imports_upwards(path):
-    below = floors()[: floors().index(path.stem)] if path.stem != "__init__" else []
-    assert imported_modules(path) <= set(below)
+    name = module_name(path)
+    below = floors()[: floors().index(name)] if name else []
+    within = {name} if path.parent != PACKAGE else set()  # a package is one room
+    assert imported_modules(path) <= set(below) | within
 
 
 def test_imports_are_found_also_within_functions():
@@ -163,7 +171,7 @@ def test_everything_public_says_what_it_is(path):
 def test_every_module_has_its_tests():
     tested = {path.stem.removeprefix("test_") for path in (PROJECT / "tests").glob("test_*.py")}
     through_another = {"texture", "loop", "commands"}  # through `render`, `train` and `__main__`
-    assert {path.stem.strip("_") for path in MODULES} - {"init"} - tested == through_another
+    assert {module_name(path).strip("_") for path in MODULES} - {""} - tested == through_another
 
 
 def test_nothing_is_named_for_having_no_better_name():

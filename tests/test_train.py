@@ -19,8 +19,8 @@ from torch.nn import functional
 
 from planetlib import PlanetlibError
 from planetlib.checkpoint import Checkpoint, CheckpointError, read_torch, write_torch
-from planetlib.data import DataError, write_table
 from planetlib.model import PlanetClassifier
+from planetlib.tables import DataError, write_table
 from planetlib.train import StageRun, extract_features, make_schedule, run_epoch, train_stage
 
 COLUMNS = "stage epoch learning_rate train_loss train_accuracy val_loss val_accuracy seconds".split()
@@ -152,7 +152,7 @@ DYING_RUN = """
 import json, os, signal, sys
 from pathlib import Path
 import torch
-from planetlib.data import read_samples
+from planetlib.tables import read_samples
 from planetlib.settings import Settings
 from planetlib.train import train_stage
 

@@ -1,0 +1,83 @@
+"""How long the explorer of notebook 04 takes from a key press to the new picture on the page, and what it holds on to.
+
+    python -m benchmarks.explorer
+
+Runs the five notebooks in JupyterLab in Chromium, then walks through the pictures with the arrow keys. A move ends when
+both pictures, the plain one and the one with its map, have been decoded by the page. Nothing is asserted.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from tests.browser.lab import JupyterLab
+
+NAMES = ["01_explore_and_augment", "02_train_head", "03_fine_tune", "04_evaluate_and_explain", "05_batch_inference"]
+WATCH = """panel => {
+    window.moves = [];
+    panel.addEventListener("keydown", () => window.moves.push({ pressed: performance.now(), shown: [] }), true);
+    for (const image of panel.querySelectorAll("img"))
+        image.addEventListener("load", () => window.moves.at(-1)?.shown.push(performance.now()));
+}"""
+SHOWN = "count => window.moves.length == count && window.moves.at(-1).shown.length >= 2"
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--moves", type=int, default=50, help="key presses that are timed (default: %(default)s)")
+    parser.add_argument("--walk", type=int, default=500, help="moves till memory is read again (default: %(default)s)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, JupyterLab(Path(folder)) as lab:
+        started = time.perf_counter()
+        for name in NAMES:
+            opened = time.perf_counter()
+            lab.open(name)
+            lab.run_all()
+            print(f"{name}: {time.perf_counter() - opened:.1f} s from opening to its end")
+        print(f"all five notebooks: {time.perf_counter() - started:.1f} s")
+
+        lab.open(NAMES[3])
+        lab.run_all()
+        panel = lab.output_of("import ActivationExplorer")
+        handle = panel.locator(".widget-slider", has_text="picture").locator(".noUi-handle")
+        handle.focus()
+        lab.page.wait_for_timeout(2000)
+        panel.evaluate(WATCH)
+        last = int(float(handle.get_attribute("aria-valuemax"))) - 1
+        for move in range(options.walk):
+            handle.press("ArrowRight" if move // last % 2 == 0 else "ArrowLeft")
+            lab.page.wait_for_function(SHOWN, arg=move + 1)
+            if move < options.moves:
+                lab.page.wait_for_timeout(250)  # as a person looks
+            if move + 1 in (10, options.walk):
+                print(f"after {move + 1} moves: {read_memory(lab)}")
+        moves = lab.page.evaluate("window.moves")[: options.moves]
+        took = np.array([max(move["shown"][:2]) - move["pressed"] for move in moves])
+        median, late = np.percentile(took, [50, 95])
+        print(f"key press to picture, {len(took)} moves: median {median:.0f} ms, 95th percentile {late:.0f} ms")
+
+
+def read_memory(lab: JupyterLab) -> str:
+    """What the kernel of the open notebook and the page hold on to, after a collection of garbage."""
+    lab.page.wait_for_timeout(1000)
+    session = lab.page.context.new_cdp_session(lab.page)
+    session.send("HeapProfiler.collectGarbage")
+    session.send("Performance.enable")
+    metrics = {entry["name"]: entry["value"] for entry in session.send("Performance.getMetrics")["metrics"]}
+    kernels = {entry["id"]: entry["last_activity"] for entry in lab.ask("api/kernels")}
+    newest = max(kernels, key=kernels.get)
+    processes = psutil.Process(lab.server.pid).children(recursive=True)
+    (kernel,) = [process for process in processes if newest in " ".join(process.cmdline())]
+    return (
+        f"kernel {kernel.memory_info().rss / 1e6:.0f} MB, page {metrics['JSHeapUsedSize'] / 1e6:.0f} MB of JavaScript "
+        f"and {metrics['Nodes']:.0f} nodes"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Tables on disk: written whole or not at all, read with care; and the marks of people who reviewed the labels.
+
+Marks lie in `marks.csv` beside the samples table, one row for each marked picture: `sha256, path, label, mark,
+new_label`. A mark belongs to the picture, not to its name: it holds after the file is renamed and for equal files.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from planetlib import PlanetlibError, require_known
+
+#: what a person may say of a picture's label: it is right, it is `new_label`, or the picture is of no use
+MARKS = ("keep", "relabel", "exclude")
+MARK_COLUMNS = ["sha256", "path", "label", "mark", "new_label"]
+
+
+class DataError(PlanetlibError):
+    """A folder or a table that cannot be trained on or predicted, with what to do about it."""
+
+
+def write_table(table: pd.DataFrame, path: str | os.PathLike) -> None:
+    """Writes a table as CSV, whole or not at all, with folders as needed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
+    table.to_csv(partial, index=False)
+    os.replace(partial, path)
+
+
+def read_samples(path: str | os.PathLike, reviewed: bool = True) -> pd.DataFrame:
+    """Reads a samples table that `write_table` wrote.
+
+    Args:
+        path: of the table.
+        reviewed: apply the marks that lie beside it (`apply_marks`).
+
+    Raises:
+        DataError: no such file, no CSV, columns are missing, or a mark that is none of `MARKS`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no samples table there; notebook 01 or 'planetlib data split' makes it")
+    samples = _read_columns(path, ["path", "label", "split", "sha256", "group"], "a samples table")
+    return apply_marks(samples, read_marks(path)) if reviewed else samples
+
+
+def _read_columns(path: Path, columns: list[str], what: str) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(["path", "label", "new_label"], str), keep_default_na=False)
+    except ValueError as error:  # pandas derives its parsing errors from it
+        raise DataError(f"{path}: not {what} ({error}); 'planetlib data split' makes one") from error
+    if missing := set(columns) - set(table.columns):
+        raise DataError(f"{path}: not {what}, lacks the columns {', '.join(sorted(missing))}")
+    return table
+
+
+def read_marks(samples_path: str | os.PathLike) -> pd.DataFrame:
+    """The marks beside a samples table: `sha256, path, label, mark, new_label`; no rows where nobody made any.
+
+    Raises:
+        DataError: a file without these columns, or with a mark that is none of `MARKS`.
+    """
+    path = Path(samples_path).with_name("marks.csv")
+    if not path.is_file():
+        return pd.DataFrame(columns=MARK_COLUMNS, dtype=str)
+    marks = _read_columns(path, MARK_COLUMNS, "a table of marks")
+    if strange := sorted(set(marks["mark"]) - set(MARKS)):
+        raise DataError(f"{path}: got the marks {', '.join(map(repr, strange))}; expected one of: {', '.join(MARKS)}")
+    return marks
+
+
+def write_mark(samples_path: str | os.PathLike, row, mark: str | None, new_label: str = "") -> pd.DataFrame:
+    """Marks one picture, in place of any earlier mark of it; the other marks and all pictures stay as they are.
+
+    Args:
+        samples_path: of the samples table that the marks lie beside.
+        row: of the samples table, as `itertuples` gives it.
+        mark: one of `MARKS`; None takes the mark away.
+        new_label: the right class, with the mark `relabel`.
+
+    Returns:
+        All marks, as `read_marks`.
+
+    Raises:
+        PlanetlibError: unknown mark, or `relabel` without a new label.
+    """
+    marks = read_marks(samples_path)  # anew each time: another notebook may have written meanwhile
+    marks = marks[marks.sha256 != row.sha256]
+    if mark is not None:
+        require_known("mark", mark, MARKS)
+        if (mark == "relabel") != bool(new_label):
+            raise DataError(
+                f"got the mark '{mark}' with the new label '{new_label}'; expected a label for 'relabel' alone"
+            )
+        added = pd.DataFrame([[row.sha256, row.path, row.label, mark, new_label]], columns=MARK_COLUMNS)
+        marks = pd.concat([marks, added], ignore_index=True)
+    write_table(marks, Path(samples_path).with_name("marks.csv"))
+    return marks
+
+
+def apply_marks(samples: pd.DataFrame, marks: pd.DataFrame) -> pd.DataFrame:
+    """The samples table with relabelled pictures under their new label and without the excluded ones."""
+    mark = samples.sha256.map(marks.set_index("sha256")["mark"])
+    new_label = samples.sha256.map(marks.set_index("sha256").new_label)
+    reviewed = samples.assign(label=samples.label.mask(mark == "relabel", new_label))
+    return reviewed[mark != "exclude"].reset_index(drop=True)
+
+
+def fingerprint_samples(samples: pd.DataFrame) -> str:
+    """16 hexadecimal digits that change when a picture, a label or the split of one changes; paths do not matter."""
+    rows = sorted(zip(samples.label, samples.split, samples.sha256))
+    return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
+
+
+def class_probabilities(row: pd.Series) -> pd.Series:
+    """Class → probability, of a row of the predictions table."""
+    shares = row[[column for column in row.index if column.startswith("prob_")]].astype(float)
+    return shares.rename(lambda column: column.removeprefix("prob_"))
