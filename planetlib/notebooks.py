@@ -13,6 +13,7 @@ from planetlib.data import progress_bar
 from planetlib.settings import PROJECT
 
 FOLDER = PROJECT / "notebooks"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 class NotebookFailed(PlanetlibError):
@@ -54,7 +55,7 @@ def _run_notebook(path: Path, out: Path, environment: dict[str, str], in_place: 
     client = NotebookClient(
         notebook,
         timeout=None,
-        store_widget_state=False,  # so that pages show the still picture that each widget brings along
+        store_widget_state=False,
         extra_arguments=["--log-level=ERROR"],  # no word on every start that loopback is not encrypted
         resources={"metadata": {"path": str(path.parent)}},
     )
@@ -65,6 +66,8 @@ def _run_notebook(path: Path, out: Path, environment: dict[str, str], in_place: 
         cause, reason = error, f"{error.ename}: {error.evalue}"
     except DeadKernelError as error:  # as when memory ran out
         cause, reason = error, str(error)
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        output.get("data", {}).pop(WIDGET_VIEW, None)  # it needs a kernel; the still picture beside it does not
     page, _ = HTMLExporter().from_notebook_node(notebook)
     report = out / f"{path.stem}.html"
     report.write_text(page, encoding="utf-8")

@@ -73,18 +73,20 @@ def draw_explanation(picture: np.ndarray, overlay: np.ndarray, row: pd.Series, e
     for line, (name, share) in enumerate(shares.items()):
         top = 28 + line * step
         _draw_line(draw, name, (2 * side + 8, top), 84, step * 0.62, "black")
-        draw.rectangle((2 * side + 96, top + 2, 2 * side + 96 + round(100 * share), top + step * 0.7), BLUE)
+        if long := round(100 * share):
+            draw.rectangle((2 * side + 96, top + 2, 2 * side + 96 + long, top + step * 0.7), BLUE)
         _draw_line(draw, f"{share:.1%}", (2 * side + 202, top), 48, step * 0.62, "black")
     return np.array(sheet)
 
 
 def write_caption(picture: np.ndarray, text: str) -> np.ndarray:
     """A picture, uint8 (H, W, 3), with a line of text on white below it; a narrow one is widened to hold the line."""
-    font = ImageFont.load_default(14)
+    size = max(14, picture.shape[1] // 60)  # wide pictures are shown smaller
+    font = ImageFont.load_default(size)
     width = max(picture.shape[1], math.ceil(font.getlength(text)) + 12)
-    sheet = Image.new("RGB", (width, picture.shape[0] + 28), "white")
+    sheet = Image.new("RGB", (width, picture.shape[0] + 2 * size), "white")
     sheet.paste(Image.fromarray(picture), (0, 0))
-    ImageDraw.Draw(sheet).text((6, picture.shape[0] + 5), text, "black", font)
+    ImageDraw.Draw(sheet).text((6, picture.shape[0] + size // 3), text, "black", font)
     return np.array(sheet)
 
 

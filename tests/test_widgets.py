@@ -410,7 +410,7 @@ def test_without_a_kernel_a_still_picture_with_a_sentence_takes_its_place(
         still = decode(base64.b64decode(bundle["image/png"]))
         shown = panel.draw_still()
         assert (still[: len(shown), : shown.shape[1]] == shown).all()
-        assert still[len(shown) :].min() < 100 and still.shape[0] == len(shown) + 28  # the sentence, in black
+        assert still[len(shown) :].min() < 100 and still.shape[0] >= len(shown) + 28  # the sentence, in black
         assert "A still picture: open this notebook in JupyterLab" in metadata["image/png"]["alt"]
         assert bundle["text/plain"] == repr(panel)
         assert "application/vnd.jupyter.widget-view+json" in bundle

@@ -64,8 +64,8 @@ class LabelReview(Panel):
         )
 
     def draw_still(self) -> np.ndarray:
-        """The six most doubted pictures."""
-        return np.hstack([_read_or_blank(path) for path in self.table.path.head(6)])
+        """The four most doubted pictures."""
+        return np.hstack([_read_or_blank(path) for path in self.table.path.head(4)])
 
     @property
     def row(self) -> pd.Series:
