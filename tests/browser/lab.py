@@ -33,16 +33,15 @@ class JupyterLab:
 
     Args:
         folder: receives the copy, the run and JupyterLab's own settings.
-        theme: `JupyterLab Light` or `JupyterLab Dark`.
 
     Attributes:
         page: the browser's page.
         complaints: errors that the browser's console has shown.
     """
 
-    def __init__(self, folder: Path, theme: str = "JupyterLab Light"):
+    def __init__(self, folder: Path):
         self.folder, self.notebooks, self.run = folder, folder / "notebooks", folder / "run"
-        self.theme, self.complaints = theme, []
+        self.complaints = []
 
     def __enter__(self) -> "JupyterLab":
         shutil.copytree(PROJECT / "notebooks", self.notebooks, ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
@@ -50,7 +49,6 @@ class JupyterLab:
         settings.mkdir(parents=True, exist_ok=True)
         silent = {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}
         (settings / "notification.jupyterlab-settings").write_text(json.dumps(silent))
-        (settings / "themes.jupyterlab-settings").write_text(json.dumps({"theme": self.theme}))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -120,6 +118,14 @@ class JupyterLab:
         self.page.locator(".jp-InputPrompt", has_text="[*]").first.wait_for(state="detached", timeout=SLOWEST)
         self.wait_until_idle()
         return self.save()
+
+    def use_theme(self, theme: str) -> None:
+        """Changes between `JupyterLab Light` and `JupyterLab Dark`, by the menu."""
+        self.page.get_by_role("menuitem", name="Settings", exact=True).first.click()
+        self.page.locator(".lm-Menu-item", has_text="Theme").first.hover()
+        self.page.locator(".lm-Menu-item", has_text=theme).first.click()
+        light = str(theme == "JupyterLab Light").lower()
+        self.page.locator(f"body[data-jp-theme-light={light}]").wait_for(state="attached")
 
     def restart_kernel(self) -> None:
         """Restarts the kernel of the open notebook."""
