@@ -1,12 +1,13 @@
 """How long the explorer of notebook 04 takes from a key press to the new picture on the page, and what it holds on to.
 
-    python -m benchmarks.explorer
+    python -m benchmarks.explorer --data data/fixture
 
 Runs the five notebooks in JupyterLab in Chromium, then walks through the pictures with the arrow keys. A move ends when
 both pictures, the plain one and the one with its map, have been decoded by the page. Nothing is asserted.
 """
 
 import argparse
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -31,7 +32,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--moves", type=int, default=50, help="key presses that are timed (default: %(default)s)")
     parser.add_argument("--walk", type=int, default=500, help="moves till memory is read again (default: %(default)s)")
+    text = "folder of class folders; the network then sees its own size, 224 pixels (default: the fixture, at 160)"
+    parser.add_argument("--data", type=Path, help=text)
     options = parser.parse_args()
+    if options.data:
+        os.environ["PLANETLIB_DATA"] = str(options.data.resolve())
     with tempfile.TemporaryDirectory() as folder, JupyterLab(Path(folder)) as lab:
         started = time.perf_counter()
         for name in NAMES:
