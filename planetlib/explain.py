@@ -54,11 +54,17 @@ def map_activation(
     require_known("method", method, METHODS)
     model = classifier.model
     stages = model.last_stages(1) if stage is None else [stage]
-    # Gradients have to reach the maps through stages whose weights may be frozen: so the input asks for them.
-    image = classifier.prepare(picture)[None].float().div(255).to(classifier.device).requires_grad_()
+    image = classifier.prepare(picture)[None].to(classifier.device)
     target = ClassifierOutputTarget(classifier.class_names.index(class_name))
-    with torch.enable_grad(), METHODS[method](model, [model.get_stage(name) for name in stages]) as cam:
-        heat = cam(image, [target])[0]
+    layers = [model.get_stage(name) for name in stages]
+    # The weights may be frozen, so the maps themselves ask for gradients; none is computed further back than they are.
+    hooks = [layer.register_forward_hook(lambda module, inputs, output: output.requires_grad_()) for layer in layers]
+    try:
+        with torch.enable_grad(), METHODS[method](model, layers) as cam:
+            heat = cam(image, [target])[0]
+    finally:
+        for hook in hooks:
+            hook.remove()
     model.zero_grad()  # the way back to the maps also left gradients in the weights that are free
     top, left, height, width = content_box(picture.shape[:2], image.shape[-1], classifier.checkpoint.fit)
     inside = np.ascontiguousarray(heat[top : top + height, left : left + width], dtype=np.float32)

@@ -1,5 +1,6 @@
 """The widgets without a browser: moving a control changes the bytes of the picture, and nothing else is needed."""
 
+import asyncio
 import base64
 import html
 import io
@@ -216,6 +217,32 @@ def test_a_map_is_computed_once_and_only_so_many_are_kept(explorer):
         explorer.view.strength.value = strength
     cache = explorer.view._map.cache_info()
     assert (cache.misses, cache.hits) == (1, 3) and cache.maxsize <= 100
+
+
+def test_the_neighbours_are_computed_ahead_where_a_kernel_waits(classifier, predictions):
+    async def walk() -> list[int]:
+        explorer = ActivationExplorer(classifier, predictions)
+        counts = [explorer.view._map.cache_info().misses]
+        for place in (2, 3):
+            await asyncio.sleep(0.5)
+            counts.append(explorer.view._map.cache_info().misses)
+            explorer.index.value = place
+            counts.append(explorer.view._map.cache_info().misses)
+        return counts
+
+    # The first is computed when it is shown, the second and the third while nothing else is to be done.
+    assert asyncio.run(walk()) == [1, 2, 2, 3, 3]
+
+
+def test_what_is_passed_by_quickly_is_not_computed_ahead(classifier, predictions):
+    async def hurry() -> int:
+        explorer = ActivationExplorer(classifier, predictions)
+        explorer.index.value = 3
+        explorer.index.value = 1
+        await asyncio.sleep(0.5)
+        return explorer.view._map.cache_info().misses
+
+    assert asyncio.run(hurry()) == 3  # the first and the last were shown, and the second is the first one's neighbour
 
 
 def test_a_view_is_saved_under_a_name_that_says_what_it_is(explorer, tmp_path):

@@ -1,5 +1,6 @@
 """A slider over pictures and their maps, and one's own picture."""
 
+import asyncio
 from pathlib import Path
 
 import anywidget
@@ -12,6 +13,7 @@ from planetlib.images import UnreadableImage, read_image
 from planetlib.tables import DataError
 from planetlib.widgets.panel import Panel, PictureView
 
+QUIET = 0.05  # seconds without a move after which the neighbours are computed
 UNSURE = 0.6  # a prediction less confident than this, or called unknown, is unsure
 
 
@@ -44,7 +46,7 @@ class ActivationExplorer(Panel):
             "wrong": (self.table.label != "") & (self.table.label != self.table.predicted),
             "unsure": (self.table.status == "unknown") | (self.table.confidence < UNSURE),
         }
-        self._labels = labels
+        self._labels, self._ahead = labels, None
         for control in (self.label, self.verdict):
             control.observe(lambda change: self._filter(), "value")
         self.index.observe(lambda change: self._show(), "value")
@@ -73,6 +75,25 @@ class ActivationExplorer(Panel):
             return self.view.clear(f"No picture of {self.label.value} that is {self.verdict.value}.")
         row = self.chosen.iloc[self.index.value - 1]
         self.view.show(row, row.path)
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Has the neighbours' maps computed once the kernel has nothing else to do: the next step finds them there."""
+        if self._ahead:
+            self._ahead.cancel()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # not in a kernel, so nobody walks on
+            return
+        self._ahead = loop.call_later(QUIET, self._prepare_neighbour, [1, -1])
+
+    def _prepare_neighbour(self, steps: list[int]) -> None:
+        place = self.index.value - 1 + steps[0]
+        if 0 <= place < len(self.chosen):
+            row = self.chosen.iloc[place]
+            self.view.prepare(row, row.path)
+        if rest := steps[1:]:  # one at a time, so that a key press need not wait for both
+            self._ahead = asyncio.get_running_loop().call_soon(self._prepare_neighbour, rest)
 
 
 class FilePicker(anywidget.AnyWidget):

@@ -1,6 +1,7 @@
 """What all widgets share: a text form that is their state, a still picture, and the view of one explained picture."""
 
 import base64
+import contextlib
 import io
 import re
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from ipywidgets import HTML, Button, Dropdown, FloatSlider, HBox, Image, Layout, VBox
 from PIL import Image as PillowImage
 
@@ -94,6 +96,11 @@ class PictureView(VBox):
         self.row, self.source = row, source
         self._draw()
 
+    def prepare(self, row: pd.Series, source: str) -> None:
+        """Computes the map of a row that may be shown next, so that it is there by then."""
+        with contextlib.suppress(UnreadableImage):  # said when it is shown
+            self._map(source, self._explained(row), self.method.value, self.stage.value)
+
     def clear(self, text: str) -> None:
         """Shows a sentence in place of a picture."""
         self.row = None
@@ -104,13 +111,13 @@ class PictureView(VBox):
         if self.row is None:
             return np.full((1, 2 * SIDE, 3), 255, np.uint8)
         pictures = [np.array(PillowImage.open(io.BytesIO(image.value))) for image in (self.picture, self.overlay)]
-        return draw_explanation(*pictures, self.row, self._explained())
+        return draw_explanation(*pictures, self.row, self._explained(self.row))
 
-    def _explained(self) -> str:
+    def _explained(self, row: pd.Series) -> str:
         chosen = self.target.value
-        if chosen == "true" and self.row.label in self.classifier.class_names:
-            return self.row.label
-        return self.row.predicted if chosen in ("predicted", "true") else chosen
+        if chosen == "true" and row.label in self.classifier.class_names:
+            return row.label
+        return row.predicted if chosen in ("predicted", "true") else chosen
 
     def _compute_map(self, source, class_name: str, method: str, stage: str) -> tuple[np.ndarray, np.ndarray]:
         picture = fit_to_square(read_image(source), SIDE)
@@ -120,7 +127,7 @@ class PictureView(VBox):
     def _draw(self) -> None:
         if self.row is None:
             return
-        name = self._explained()
+        name = self._explained(self.row)
         try:
             picture, heat = self._map(self.source, name, self.method.value, self.stage.value)
         except UnreadableImage as error:  # it was readable when it was predicted
@@ -134,7 +141,7 @@ class PictureView(VBox):
     def _save(self) -> None:
         if self.row is None:
             return
-        parts = (Path(self.row.path).stem, self._explained(), self.method.value, self.stage.value)
+        parts = (Path(self.row.path).stem, self._explained(self.row), self.method.value, self.stage.value)
         path = self.figures / f"view_{'_'.join(re.sub(r'[^A-Za-z0-9+.-]+', '-', part) for part in parts)}.png"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +149,7 @@ class PictureView(VBox):
             said = f"saved as {path.name} in {self.figures.name}/"
         except OSError as error:
             said = f"not saved: {path.name}: {error.strerror}"
-        self.words.value = f"{_word_verdict(self.row, self._explained())} · {escape(said)}"
+        self.words.value = f"{_word_verdict(self.row, self._explained(self.row))} · {escape(said)}"
 
 
 def _word_verdict(row, explained: str) -> str:
