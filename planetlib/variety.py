@@ -18,7 +18,7 @@ from numpy.random import Generator
 from planetlib.render import BODIES, SEEDS_PER_SET, Body, Rendering, render_body
 
 #: share of the pictures of Jupiter and Saturn whose colours stand for something else, as filters or heights
-FALSE_COLOUR = 0.2
+FALSE_COLOUR = 0.3
 #: a (low, high) pair
 Range = tuple[float, float]
 
@@ -72,7 +72,7 @@ def _vary_uranus(body: Body, rng: Generator) -> Body:
     if kind < 0.35:
         palette = draw_palette(rng, (182, 205), (0.08, 0.5), (0.45, 0.95), 8, rng.uniform(0, 0.02))
     elif kind < 0.5:
-        palette = draw_palette(rng, (200, 235), (0.1, 0.32), (0.5, 0.95), 8, rng.uniform(0, 0.015))
+        palette = draw_palette(rng, (200, 235), (0.1, 0.35), (0.5, 0.95), 8, rng.uniform(0, 0.015))
     else:
         palette = draw_palette(rng, (182, 208), (0.5, 1), (0.5, 0.95), rng.integers(6, 12), rng.uniform(0.02, 0.12))
     radius = rng.uniform(1.55, 2.05)
@@ -82,7 +82,7 @@ def _vary_uranus(body: Body, rng: Generator) -> Body:
 
 
 def _vary_neptune(body: Body, rng: Generator) -> Body:
-    palette = draw_palette(rng, (212, 234), (0.4, 0.95), (0.4, 0.95), 8, rng.uniform(0, 0.06))
+    palette = draw_palette(rng, (214, 234), (0.45, 0.95), (0.4, 0.95), 8, rng.uniform(0, 0.06))
     wisps = max(0, rng.uniform(-0.6, 1))
     body = _clouds(body, rng, palette, streaks=rng.uniform(0.01, 0.06), wisps=wisps)
     return replace(body, lean=(-40, 40), roll=(-180, 180), diameter=(0.2, 1.1))
