@@ -85,7 +85,7 @@ class Settings:
     norm: str = "frozen"
     finetuned_share: float = 0.5
     warmup: float = 0.1
-    patience: int = 6
+    patience: int = 20
     batch_size: int = 32
     precision: str = "auto"
     workers: int = 2

@@ -67,25 +67,30 @@ def _vary_saturn(body: Body, rng: Generator) -> Body:
 
 
 def _vary_uranus(body: Body, rng: Generator) -> Body:
-    """Pale and featureless to the eye; vivid, belted and ringed in the near infrared."""
+    """Pale to the eye, greenish to violet; vivid and belted in the near infrared."""
     kind = rng.random()
-    if kind < 0.35:
-        palette = draw_palette(rng, (182, 205), (0.08, 0.5), (0.45, 0.95), 8, rng.uniform(0, 0.02))
-    elif kind < 0.5:
-        palette = draw_palette(rng, (200, 235), (0.1, 0.35), (0.5, 0.95), 8, rng.uniform(0, 0.015))
+    if kind < 0.45:
+        palette = draw_palette(rng, (182, 210), (0.08, 0.45), (0.3, 0.95), 8, rng.uniform(0, 0.03))
+    elif kind < 0.6:
+        palette = draw_palette(rng, (205, 235), (0.08, 0.32), (0.4, 0.95), 8, rng.uniform(0, 0.02))
     else:
-        palette = draw_palette(rng, (182, 208), (0.5, 1), (0.5, 0.95), rng.integers(6, 12), rng.uniform(0.02, 0.12))
-    radius = rng.uniform(1.55, 2.05)
-    ring = ((radius - 0.04, 0), (radius, rng.uniform(0, 1)), (radius + 0.04, 0))
-    body = _clouds(body, rng, palette, streaks=rng.uniform(0, 0.02))
-    return replace(body, ring=ring, lean=(0.5, 88), roll=(-180, 180), diameter=(0.2, 1.1))
+        palette = draw_palette(rng, (180, 208), (0.5, 1), (0.4, 0.95), rng.integers(6, 12), rng.uniform(0, 0.12))
+    return _vary_ice_giant(body, rng, palette)
 
 
 def _vary_neptune(body: Body, rng: Generator) -> Body:
-    palette = draw_palette(rng, (214, 234), (0.45, 0.95), (0.4, 0.95), 8, rng.uniform(0, 0.06))
-    wisps = max(0, rng.uniform(-0.6, 1))
-    body = _clouds(body, rng, palette, streaks=rng.uniform(0.01, 0.06), wisps=wisps)
-    return replace(body, lean=(-40, 40), roll=(-180, 180), diameter=(0.2, 1.1))
+    palette = draw_palette(rng, (214, 234), (0.42, 0.95), (0.3, 0.95), 8, rng.uniform(0, 0.06))
+    return _vary_ice_giant(body, rng, palette)
+
+
+def _vary_ice_giant(body: Body, rng: Generator, palette: str) -> Body:
+    """Alike in all but colour: cloud, ring, tilt and distance tell neither, though in one simulator they do."""
+    spot = draw_palette(rng, (190, 235), (0.3, 0.9), (0.2, 0.6), 2, 0.02) if rng.random() < 0.3 else ""
+    wisps = max(0, rng.uniform(-1, 0.8))
+    radius = rng.uniform(1.55, 2.05)
+    ring = ((radius - 0.04, 0), (radius, max(0, rng.uniform(-0.5, 1))), (radius + 0.04, 0))
+    body = _clouds(body, rng, palette, streaks=rng.uniform(0, 0.04), spot=spot, wisps=wisps)
+    return replace(body, ring=ring, lean=(0.5, 88), roll=(-180, 180), diameter=(0.2, 1.4), reach=0.6)
 
 
 def _vary_mars(body: Body, rng: Generator) -> Body:

@@ -416,20 +416,13 @@ def test_interpolated_weights_lie_on_the_line_between_the_ends(share):
     nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).load_state_dict(between)
 
 
-def test_the_kept_weights_lie_half_way_to_the_fine_tuned(trained_run):
-    head, kept, tuned = (weights_of(trained_run.run / name) for name in ("head.pt", "finetune.pt", "finetune_state.pt"))
-    assert (
-        Checkpoint.load(trained_run.run / "finetune.pt").epoch == trained_run.finetune_epochs
-    )  # so they belong together
-    weight = "head.1.weight"
-    assert not torch.equal(head[weight], tuned[weight])
-    torch.testing.assert_close(kept[weight], (head[weight] + tuned[weight]) / 2)
-
-
-def test_without_interpolation_the_fine_tuned_weights_are_kept(settings, samples):
-    train("finetune", settings.replace(finetuned_share=1.0), samples)
-    kept, tuned = (weights_of(settings.run / name) for name in ("finetune.pt", "finetune_state.pt"))
-    assert torch.equal(kept["head.1.weight"], tuned["head.1.weight"])
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_the_kept_weights_lie_between_the_heads_and_the_fine_tuned(share, settings, samples):
+    train("finetune", settings.replace(finetuned_share=share, finetune_epochs=1), samples)
+    names = ("head.pt", "finetune.pt", "finetune_state.pt")
+    head, kept, tuned = (weights_of(settings.run / name)["head.1.weight"] for name in names)
+    assert not torch.equal(head, tuned)
+    torch.testing.assert_close(kept, head + share * (tuned - head))
 
 
 def test_rendered_pictures_are_mixed_in_for_the_classes_that_can_be_drawn(settings, samples):
