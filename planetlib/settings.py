@@ -60,7 +60,7 @@ class Settings:
         seed: of the split, the head's first weights, the order of images and the augmentation.
 
     Raises:
-        PlanetlibError: a number is below its bound in `LEAST`.
+        PlanetlibError: a number is below its bound in `LEAST`, or a share is not in 0–1.
     """
 
     data: Path
@@ -96,6 +96,9 @@ class Settings:
         for name, least in LEAST.items():
             if (value := getattr(self, name)) is not None and value < least:
                 raise PlanetlibError(f"{name} is {value}; expected {least} or more")
+        for name in ("label_smoothing", "finetuned_share"):
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise PlanetlibError(f"{name} is {value}; expected a share, 0 to 1")
 
     def replace(self, **changes) -> "Settings":
         """A copy with some choices changed."""

@@ -106,3 +106,10 @@ def test_recipe_choices_do_not_depend_on_where_and_with_what_it_runs(tmp_path):
 def test_counts_that_would_train_nothing_are_refused(name):
     with pytest.raises(PlanetlibError, match=f"{name} is 0; expected 1 or more"):
         load_settings(**{name: 0})
+
+
+@pytest.mark.parametrize("name", ["label_smoothing", "finetuned_share"])
+@pytest.mark.parametrize("value", [-0.1, 1.5])
+def test_shares_outside_nought_to_one_are_refused(name, value):
+    with pytest.raises(PlanetlibError, match=f"{name} is {value}; expected a share, 0 to 1"):
+        load_settings(**{name: value})
