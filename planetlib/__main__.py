@@ -43,7 +43,7 @@ TRAIN_OPTIONS = [
     ("head", str, "linear (default) or reference (1024, 512, ReLU, Dropout)"),
     ("recipe", str, "augmentation and what goes with it: robust (default) or reference"),
     ("without", str, "steps of the augmentation to leave out, joined by commas"),
-    ("rendered", int, "rendered pictures mixed into the training of each planet (default: 60; reference: 0)"),
+    ("rendered", int, "rendered pictures mixed into the training of each planet (default: 40; reference: 0)"),
     ("finetuned-share", float, "of the weights kept, the rest being stage one's (default: 0.5; reference: 1)"),
     ("seed", int, "of split, first weights, order and augmentation (default: 0)"),
     ("image-size", int, "side of the square the network sees, pixels (default: the backbone's own)"),

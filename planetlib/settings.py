@@ -73,7 +73,7 @@ class Settings:
     recipe: str = "robust"
     strength: float = 1.0
     without: str = ""
-    rendered: int = 60
+    rendered: int = 40
     views: int = 3
     head_epochs: int = 20
     finetune_epochs: int = 6
