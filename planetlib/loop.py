@@ -58,7 +58,7 @@ def run_epoch(
 def interpolate_weights(start: nn.Module, end: nn.Module, share: float) -> dict[str, Tensor]:
     """The state between two models of one shape, `share` of the way from the first to the second.
 
-    Half way between a head on pretrained features and the fine-tuned model lies one that knows the new pictures and
+    Between a head on pretrained features and the fine-tuned model lies one that knows the new pictures and
     has not forgotten the old ones (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903).
     """
     ends = end.state_dict()

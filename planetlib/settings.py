@@ -73,7 +73,7 @@ class Settings:
     recipe: str = "robust"
     strength: float = 1.0
     without: str = ""
-    rendered: int = 40
+    rendered: int = 60
     views: int = 3
     head_epochs: int = 20
     finetune_epochs: int = 6
@@ -83,7 +83,7 @@ class Settings:
     weight_decay: float = 1e-4
     label_smoothing: float = 0.1
     norm: str = "frozen"
-    finetuned_share: float = 0.5
+    finetuned_share: float = 0.7
     warmup: float = 0.1
     patience: int = 20
     batch_size: int = 32

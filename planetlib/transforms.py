@@ -95,16 +95,17 @@ def training_steps(recipe: str, size: int, strength: float = 1.0) -> dict[str, v
         )
         for scale in ((1 / zoom, 1), (1, zoom))
     ]
-    # Hue stays nearly as it is: it is what tells Uranus from Neptune. Saturation varies widely: on photographs it does.
-    pale, vivid = 1 / (1 + 1.5 * strength), 1 + 3 * strength
+    # Colour is what tells Uranus, pale and greenish, from Neptune. So hue stays nearly as it is, and colours are made
+    # more vivid than they are, as photographs often are, but hardly paler, or Neptune would look like Uranus.
+    pale, vivid = 1 / (1 + 0.4 * strength), 1 + 3 * strength
     colour = [v2.ColorJitter(saturation=low_high) for low_high in ((pale, 1), (1, vivid))]
     return {
         "place": v2.RandomChoice(place),
         "flip": flips,
         "sky": v2.RandomApply([RandomSky()], min(1, 0.35 * strength)),
-        "light": RandomLight(1.8**strength, 1.4**strength, 1.06**strength),
+        "light": RandomLight(1.6**strength, 1.4**strength, 1.05**strength),
         "saturation": v2.RandomChoice(colour),
-        "hue": v2.ColorJitter(hue=min(0.5, 0.02 * strength)),
+        "hue": v2.ColorJitter(hue=min(0.5, 0.015 * strength)),
         "grey": v2.RandomGrayscale(min(1, 0.15 * strength)),
         "blur": v2.RandomApply([v2.GaussianBlur(7, (0.1, 0.1 + 2 * strength))], min(1, 0.4 * strength)),
         "noise": v2.RandomApply([v2.GaussianNoise(sigma=0.05)], min(1, 0.3 * strength)),

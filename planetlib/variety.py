@@ -2,7 +2,8 @@
 
 Domain randomisation (Tobin et al. 2017, arXiv:1703.06907): where colour, banding, tilt, phase and distance are drawn
 widely, a network learns from them what they have in common, and a real photograph looks like one more variation.
-What is drawn here follows what cameras have seen of each planet, in true and in false colour.
+What is drawn here follows what cameras have seen of each planet, in true and in false colour. The ranges of colour of
+Uranus and Neptune were chosen with the development photographs in view, so scores on those flatter.
 """
 
 import colorsys
