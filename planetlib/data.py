@@ -231,13 +231,20 @@ class ImageData(Dataset):
     def __init__(self, samples, class_names, size, fit="pad", transform=None, seed=0, progress=True):
         self.pixels = load_pixels(samples.path, size, fit, progress)
         self.labels = [class_names.index(label) for label in samples.label]
+        self.rendered = np.empty((0, size, size, 3), np.uint8)
         self.transform, self.seed, self.epoch = transform, seed, 0
+
+    def add_rendered(self, pixels: np.ndarray, labels: Iterable[int]) -> None:
+        """Mixes in squares that come from no file: uint8 (N, size, size, 3) and their class numbers (N,)."""
+        self.rendered = np.concatenate([self.rendered, pixels])
+        self.labels += [int(label) for label in labels]
 
     def __len__(self):
         return len(self.labels)
 
     def __getitem__(self, index):
-        image = to_tensor(self.pixels[index])
+        files = len(self.pixels)
+        image = to_tensor(self.pixels[index] if index < files else self.rendered[index - files])
         if self.transform is not None:
             image = draw_augmented(self.transform, image, self.seed, self.epoch, index)
         return image, self.labels[index]

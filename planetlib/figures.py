@@ -138,7 +138,7 @@ def plot_history(history: pd.DataFrame) -> Figure:
     axes[0, 2].set(ylabel="learning rate", yscale="log")
     for axis, name in zip(axes[0], ("loss", "accuracy")):
         axis.plot(epochs, history[f"train_{name}"], "--", color=BLUE, label="training, augmented")
-        axis.plot(epochs, history[f"val_{name}"], "-", color=ORANGE, label="validation")
+        axis.plot(epochs, history[f"val_{name}"], "-", color=ORANGE, label="validation, augmented")
         axis.plot(epochs[kept], history[f"val_{name}"][kept], "*", color=ORANGE, ms=13, mec="black", label="kept")
         axis.set_ylabel("cross entropy" if name == "loss" else "accuracy")
     for axis in axes[0]:

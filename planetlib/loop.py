@@ -18,6 +18,7 @@ def run_epoch(
     optimiser: torch.optim.Optimizer | None = None,
     scheduler: LRScheduler | None = None,
     precision: str = "float32",
+    label_smoothing: float = 0.0,
 ) -> tuple[float, float]:
     """One pass over the batches, for training (with an optimiser) and for validation (without).
 
@@ -28,6 +29,7 @@ def run_epoch(
         optimiser: of the free parameters.
         scheduler: stepped after each batch.
         precision: see `use_precision`.
+        label_smoothing: share of each target that is spread over all classes.
 
     Returns:
         Weighted mean of the cross entropy and accuracy (0–1), over all samples.
@@ -39,7 +41,9 @@ def run_epoch(
         inputs, labels = inputs.to(device, non_blocking=True), labels.to(device, non_blocking=True)
         with torch.set_grad_enabled(optimiser is not None), use_precision(precision, device):
             logits = module(inputs).float()
-        weighted = functional.cross_entropy(logits, labels, class_weights, reduction="sum")
+        weighted = functional.cross_entropy(
+            logits, labels, class_weights, reduction="sum", label_smoothing=label_smoothing
+        )
         weight = class_weights[labels].sum()
         if optimiser is not None:
             optimiser.zero_grad()
@@ -49,6 +53,19 @@ def run_epoch(
         loss_sum, weight_sum = loss_sum + weighted.item(), weight_sum + weight.item()
         correct, count = correct + (logits.argmax(1) == labels).sum().item(), count + len(labels)
     return loss_sum / weight_sum, correct / count
+
+
+def interpolate_weights(start: nn.Module, end: nn.Module, share: float) -> dict[str, Tensor]:
+    """The state between two models of one shape, `share` of the way from the first to the second.
+
+    Between a head on pretrained features and the fine-tuned model lies one that knows the new pictures and
+    has not forgotten the old ones (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903).
+    """
+    ends = end.state_dict()
+    return {
+        name: value.lerp(ends[name], share) if value.is_floating_point() else ends[name]
+        for name, value in start.state_dict().items()
+    }
 
 
 def extract_features(model: PlanetClassifier, batches: Iterable, precision: str, device: torch.device) -> TensorDataset:

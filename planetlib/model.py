@@ -159,15 +159,20 @@ class PlanetClassifier(nn.Module):
         require_known("stage", name, self.stage_names)
         return self.backbones.get_submodule(name)
 
-    def set_free_stages(self, free: Iterable[str]) -> None:
+    def set_free_stages(self, free: Iterable[str], norm: str = "moving") -> None:
         """Frees the named stages and freezes all others; the head is always free.
 
         A frozen stage takes no gradient, and its BatchNorm statistics stand still, also after `train()`.
 
+        Args:
+            free: names in `stage_names`.
+            norm: of the freed stages: their BatchNorm statistics are `moving` in training or `frozen`.
+
         Raises:
-            PlanetlibError: a name not in `stage_names`.
+            PlanetlibError: a name not in `stage_names`, or another `norm`.
         """
-        self.free_stages = list(free)
+        require_known("norm", norm, ("moving", "frozen"))
+        self.free_stages, self.norm = list(free), norm
         for name in self.free_stages:
             require_known("stage", name, self.stage_names)
         for name in self.stage_names:
@@ -175,9 +180,9 @@ class PlanetClassifier(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "PlanetClassifier":
-        """As in torch, but frozen stages stay in evaluation mode."""
+        """As in torch, but frozen stages stay in evaluation mode, and with `norm` frozen all of the backbone."""
         super().train(mode)
-        for name in set(self.stage_names) - set(self.free_stages):
+        for name in self.stage_names if self.norm == "frozen" else set(self.stage_names) - set(self.free_stages):
             self.get_stage(name).eval()
         return self
 

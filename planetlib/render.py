@@ -2,7 +2,7 @@
 
 Body axes have the equatorial radius as unit and the north pole along +y; the view has +x right,
 +y up and +z towards the viewer. Colours are linear light until the last step. To add a body,
-write a row of ``_BODIES``: stone like Mercury with ``_rock``, cloud like Venus with ``_clouds``.
+write a row of ``BODIES``: stone like Mercury with ``_rock``, cloud like Venus with ``_clouds``.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from planetlib.texture import (
 )
 
 _SUPERSAMPLE = 2
-_SEEDS_PER_SET = 100_000
+SEEDS_PER_SET = 100_000
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Rendering:
 
 
 @dataclass(frozen=True)
-class _Body:
+class Body:
     """Recipe of one kind of body; pairs are (low, high), angles in degrees."""
 
     paint: Callable[[Array, Generator], Array]  # linear RGB (N, 3) of surface points (N, 3)
@@ -59,6 +59,7 @@ class _Body:
     roll: tuple[float, float] = (-35, 35)
     air: tuple[str, float, float] = ("ffffff", 0.0, 0.01)  # colour, strength, height in radii
     ring: tuple[tuple[float, float], ...] = ((0, 0),)  # rows of radius and opacity
+    ring_colour: str = "ead9b4"
 
 
 def _ocean_world(points: Array, rng: Generator) -> Array:
@@ -118,37 +119,37 @@ def _clouds(
 
 
 # Ring radii and flattening after NASA's planetary fact sheets; the rest is tuned to the eye.
-_BODIES = {
-    "earth": _Body(_ocean_world, 1.0, air=("5f9cf0", 0.75, 0.02)),
-    "jupiter": _Body(partial(
+BODIES = {
+    "earth": Body(_ocean_world, 1.0, air=("5f9cf0", 0.75, 0.02)),
+    "jupiter": Body(partial(
         _clouds, stir=0.017, streaks=0.1, eddies=60, spot="b04a2c cf8058", collar=0.7, belts=
         "6c6867 7c746f 8a7f78 a0907f b3a08c 9a8270 cdb9a0 a98c72 dccdb8 b08460 946448 b98a63 eadfcb"
         " f1e8d8 c99a70 9a6044 a8724f e2d2b8 d3bf9f a88a6c c9b499 b3a08c 8f847c 857d79 66666a",
     ), 1.2, squash=(1, 1.07, 1), lean=(-6, 6)),
-    "mars": _Body(partial(
+    "mars": Body(partial(
         _rock, stone="8f4f30 b4683f c9804f dca578", dark="57342a", caps=0.9, rays=0,
     ), 0.95, relief=(0.004, 0.25, 40, 0.02), air=("d8a888", 0.3, 0.006)),
-    "moon": _Body(partial(
+    "moon": Body(partial(
         _rock, stone="86837f a9a6a1 cbc8c2", dark="65625f", caps=2, rays=3,
     ), 0.68, relief=(0.004, 0.5, 200, 0.018)),
-    "neptune": _Body(partial(
+    "neptune": Body(partial(
         _clouds, stir=0.03, streaks=0.04, spot="142a78 2448a0", wisps=0.85,
         belts="2c50a8 3560c4 2f58bd 4577dc 4c80e2 3a69cf 4374d4 3158b4",
     ), 1.15, squash=(1, 1.017, 1), air=("86b4ff", 0.3, 0.01)),
-    "saturn": _Body(partial(
+    "saturn": Body(partial(
         _clouds, stir=0.006, streaks=0.025, belts=
         "8f8468 b8a67c d6c08e c4a873 e0c896 eedcb0 f3e4bd d8bc85 e3cd9c c7ad79 d1bb8b a99b76",
     ), 1.1, squash=(1, 1.109, 1), diameter=(0.35, 0.43), reach=2.28, lean=(8, 27), ring=(
         (1.23, 0), (1.25, 0.1), (1.51, 0.25), (1.53, 0.7), (1.65, 0.8), (1.8, 0.95), (1.94, 0.9),
         (1.955, 0.05), (2.02, 0.05), (2.035, 0.65), (2.2, 0.5), (2.22, 0.1), (2.27, 0.4), (2.28, 0),
     )),
-    "uranus": _Body(partial(
+    "uranus": Body(partial(
         _clouds, stir=0.01, streaks=0.006, belts="97d2da 9cd9e0 9ad6de a4dee4 bce9ea c6eeee",
     ), 1.1, squash=(1, 1.023, 1), diameter=(0.38, 0.8), lean=(15, 60), roll=(60, 120),
     air=("c8f4f6", 0.2, 0.008), ring=((1.97, 0), (1.99, 0.25), (2.01, 0.25), (2.03, 0))),
 }  # fmt: skip
 
-PLANETS = tuple(sorted(_BODIES))
+PLANETS = tuple(sorted(BODIES))
 
 
 def _stars(size: int, rng: Generator) -> Array:
@@ -161,7 +162,7 @@ def _stars(size: int, rng: Generator) -> Array:
     return (core + 0.05 * halo) * (2 * np.pi * (size / 560) ** 2)
 
 
-def _meet(origin: Array, ray: Array, body: _Body) -> tuple[Array, Array]:
+def _meet(origin: Array, ray: Array, body: Body) -> tuple[Array, Array]:
     """Way (...) from origins (..., 3) along a direction (3,) to where it leaves the body, and how
     near to the centre (...) the line passes in flattened radii; above 1 it misses the body."""
     origin, ray = origin * np.float32(body.squash), ray * np.float32(body.squash)
@@ -170,7 +171,7 @@ def _meet(origin: Array, ray: Array, body: _Body) -> tuple[Array, Array]:
     return middle + np.sqrt((1 - passing**2).clip(0) / (ray @ ray)), passing
 
 
-def _ring_opacity(points: Array, ray: Array, body: _Body) -> tuple[Array, Array]:
+def _ring_opacity(points: Array, ray: Array, body: Body) -> tuple[Array, Array]:
     """Way (...) from points (..., 3) along a direction (3,) to the ring plane; opacity there."""
     way = -points[..., 1] / ray[1]
     radius = np.linalg.norm(points + way[..., None] * ray, axis=-1)
@@ -179,7 +180,7 @@ def _ring_opacity(points: Array, ray: Array, body: _Body) -> tuple[Array, Array]
     return way, (opacity * ringlets).clip(0, 0.97)
 
 
-def _surface(points: Array, ray: Array, light: Array, body: _Body, rng: Generator) -> Array:
+def _surface(points: Array, ray: Array, light: Array, body: Body, rng: Generator) -> Array:
     """Linear RGB (N, 3) of lit surface points (N, 3)."""
     normals = points * np.square(np.float32(body.squash))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
@@ -213,9 +214,13 @@ def render_planet(name: str, size: int = 128, seed: int = 0) -> Rendering:
     Raises:
         ValueError: the name is not one of ``PLANETS``.
     """
-    if name not in _BODIES:
+    if name not in BODIES:
         raise ValueError(f"unknown planet {name!r}; possible are {', '.join(PLANETS)}")
-    body, rng = _BODIES[name], np.random.default_rng([seed, *name.encode()])
+    return render_body(BODIES[name], size, np.random.default_rng([seed, *name.encode()]))
+
+
+def render_body(body: Body, size: int, rng: Generator) -> Rendering:
+    """Draw one body of any kind, as `render_planet`; what is random is drawn from ``rng``."""
     radius = rng.uniform(*body.diameter)
     centre = rng.uniform(-0.7, 0.7, 2) * max(1 - radius * body.reach, 0.05)
     gains = rng.uniform(0.85, 1.2) * rng.uniform(0.95, 1.05, 3)
@@ -245,7 +250,7 @@ def render_planet(name: str, size: int = 128, seed: int = 0) -> Rendering:
     cover *= ~hit | (way > depth)
     behind, near = _meet(origin + way[..., None] * ray, light, body)
     sunlit = np.where((near < 1) & (behind > 0), 0.02, 0.2 + 0.8 * cover)
-    canvas = mix_colours(canvas, colour_ramp(0, "ead9b4") * sunlit[..., None], cover)
+    canvas = mix_colours(canvas, colour_ramp(0, body.ring_colour) * sunlit[..., None], cover)
 
     layers = np.dstack((canvas, np.maximum(hit, cover))).astype(np.float32)
     small = cv2.resize(layers, (size, size), interpolation=cv2.INTER_AREA)
@@ -275,7 +280,7 @@ def write_rendered_set(
     for name, number in product(PLANETS, range(per_class)):
         path = Path(folder) / name / f"{name}_{number:03d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        image = render_planet(name, size, seed * _SEEDS_PER_SET + number).image
+        image = render_planet(name, size, seed * SEEDS_PER_SET + number).image
         if not cv2.imwrite(str(path), image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, quality)):
             raise OSError(f"could not write {path}")
         paths.append(path)

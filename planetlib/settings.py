@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from planetlib import PlanetlibError
+from planetlib import PlanetlibError, require_known
 
 PROJECT = Path(__file__).resolve().parent.parent
 FIXTURE = PROJECT / "data" / "fixture"
@@ -14,6 +14,7 @@ FIXTURE = PROJECT / "data" / "fixture"
 LEAST = {
     "image_size": 32,
     "views": 1,
+    "rendered": 0,
     "head_epochs": 1,
     "finetune_epochs": 1,
     "free_stages": 0,
@@ -38,6 +39,7 @@ class Settings:
         image_size: side of the square the network sees, in pixels; None takes the backbone's own.
         recipe: a name in `planetlib.transforms.RECIPES`; how pictures are fitted to the square and augmented.
         strength: of the augmentation; 0 is none, 1 the recipe's. By name of the step, it is that step's alone.
+        rendered: pictures drawn by `planetlib.variety` that are mixed into the training of each class that it can draw.
         views: augmented views of each training image that stage one computes features of.
         head_epochs: epochs of stage one (the backbone is frozen).
         finetune_epochs: epochs of stage two (the backbone's tail is free).
@@ -45,6 +47,9 @@ class Settings:
         head_lr: peak learning rate of stage one.
         finetune_lr: peak learning rate of stage two.
         weight_decay: of AdamW.
+        label_smoothing: share of the target that is spread over all classes (Szegedy et al. 2016, arXiv:1512.00567).
+        norm: of the stages that stage two frees: BatchNorm statistics are `frozen` as pretrained, or `moving`.
+        finetuned_share: the weights kept lie this far along the line from those of stage one, 0, to the fine-tuned, 1.
         warmup: share of a stage's steps in which the learning rate rises linearly, before the cosine.
         patience: epochs without a better validation loss after which a stage stops.
         batch_size: images in a step.
@@ -54,7 +59,7 @@ class Settings:
         seed: of the split, the head's first weights, the order of images and the augmentation.
 
     Raises:
-        PlanetlibError: a number is below its bound in `LEAST`.
+        PlanetlibError: a number is below its bound in `LEAST`, or a share is not in 0–1.
     """
 
     data: Path
@@ -66,15 +71,19 @@ class Settings:
     image_size: int | None = None
     recipe: str = "robust"
     strength: float | dict[str, float] = 1.0
-    views: int = 4
+    rendered: int = 60
+    views: int = 3
     head_epochs: int = 20
-    finetune_epochs: int = 12
-    free_stages: int = 3
+    finetune_epochs: int = 6
+    free_stages: int = 5
     head_lr: float = 3e-3
-    finetune_lr: float = 3e-4
+    finetune_lr: float = 5e-4
     weight_decay: float = 1e-4
+    label_smoothing: float = 0.1
+    norm: str = "frozen"
+    finetuned_share: float = 0.7
     warmup: float = 0.1
-    patience: int = 6
+    patience: int = 20
     batch_size: int = 32
     precision: str = "auto"
     workers: int = 2
@@ -85,6 +94,9 @@ class Settings:
         for name, least in LEAST.items():
             if (value := getattr(self, name)) is not None and value < least:
                 raise PlanetlibError(f"{name} is {value}; expected {least} or more")
+        for name in ("label_smoothing", "finetuned_share"):
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise PlanetlibError(f"{name} is {value}; expected a share, 0 to 1")
 
     def replace(self, **changes) -> "Settings":
         """A copy with some choices changed."""
@@ -96,10 +108,17 @@ class Settings:
         return {key: value for key, value in dataclasses.asdict(self).items() if key not in places}
 
 
+#: what a recipe asks for beside its transforms; robust is what `Settings` has anyway
+RECIPE_SETTINGS = {
+    "robust": {},
+    "reference": {"rendered": 0, "label_smoothing": 0.0, "norm": "moving", "finetuned_share": 1.0},
+}
+
 PROFILES = {
     # Small enough to run five notebooks in a few minutes, in float32 so that any processor prints the same.
     "fixture": {
         "image_size": 160,
+        "rendered": 0,  # its pictures are rendered anyway
         "head_epochs": 20,
         "finetune_epochs": 5,
         "patience": 20,
@@ -111,7 +130,7 @@ PROFILES = {
 
 
 def load_settings(profile: str | None = None, **changes) -> Settings:
-    """Settings of a profile, with changes.
+    """Settings of a profile and a recipe, with changes.
 
     Environment variables give what is not passed: `PLANETLIB_DATA` (and with it the profile `full`), `PLANETLIB_RUN`,
     `PLANETLIB_FIGURES`, `PLANETLIB_BACKBONE`. So one notebook serves the embedded pictures and anyone's own.
@@ -121,7 +140,7 @@ def load_settings(profile: str | None = None, **changes) -> Settings:
         **changes: any attribute of `Settings`.
 
     Raises:
-        PlanetlibError: unknown profile.
+        PlanetlibError: unknown profile or recipe.
     """
     for name in ("data", "run", "figures", "backbone"):
         if changes.get(name) is None:
@@ -134,4 +153,6 @@ def load_settings(profile: str | None = None, **changes) -> Settings:
     data = Path(changes.pop("data", FIXTURE))
     run = Path(changes.pop("run", PROJECT / "runs" / data.resolve().name))
     figures = Path(changes.pop("figures", run / "figures"))
-    return Settings(data, run, figures, **{**PROFILES[profile], **changes})
+    recipe = changes.setdefault("recipe", Settings.recipe)
+    require_known("recipe", recipe, RECIPE_SETTINGS)
+    return Settings(data, run, figures, **{**PROFILES[profile], **RECIPE_SETTINGS[recipe], **changes})

@@ -5,6 +5,7 @@ on from), and for both `history.csv` and `tensorboard/`. Whatever is random in a
 epoch), so a run that was killed and resumed ends with the same weights, to the last bit, as one that was left alone.
 """
 
+import copy
 import math
 import sys
 import time
@@ -21,11 +22,13 @@ from torch.utils.tensorboard import SummaryWriter
 from planetlib import PlanetlibError, require_known
 from planetlib.checkpoint import STAGES, Checkpoint, CheckpointError, read_torch, write_torch
 from planetlib.data import ImageData, make_loader, progress_bar
-from planetlib.loop import extract_features, make_schedule, run_epoch
+from planetlib.loop import extract_features, interpolate_weights, make_schedule, run_epoch
 from planetlib.model import PlanetClassifier, choose_device
+from planetlib.render import PLANETS
 from planetlib.settings import Settings
 from planetlib.tables import DataError, fingerprint_samples, write_table
 from planetlib.transforms import RECIPES, make_training_transform
+from planetlib.variety import draw_variants
 
 
 def train_stage(
@@ -44,8 +47,9 @@ def train_stage(
 
     Returns:
         History of the run so far, one row for each epoch: `stage, epoch, learning_rate, train_loss, train_accuracy,
-        val_loss, val_accuracy, seconds`. Losses and accuracies are means over samples, not over batches. After an
-        interrupt `attrs["interrupted"]` is set.
+        val_loss, val_accuracy, seconds`. Losses and accuracies are means over samples, not over batches; those of
+        validation are of the weights that are kept (`Settings.finetuned_share`). After an interrupt
+        `attrs["interrupted"]` is set.
 
     Raises:
         DataError: the table has no training or validation pictures.
@@ -87,17 +91,19 @@ class StageRun:
         torch.manual_seed(settings.seed)  # the head's first weights
         if stage == "head":
             self.model = PlanetClassifier(settings.backbone, len(self.class_names), settings.head, settings.weights)
-            self.trained, lr = self.model.head, settings.head_lr
+            self.model.to(self.device, memory_format=torch.channels_last)
+            self.kept, self.trained, lr = self.model, self.model.head, settings.head_lr
         else:
-            self.model = self._load_head().build_model()
-            self.model.set_free_stages(self.model.last_stages(settings.free_stages))
+            self.model = self._load_head().build_model().to(self.device, memory_format=torch.channels_last)
+            self.start, self.kept = copy.deepcopy(self.model), copy.deepcopy(self.model)
+            self.model.set_free_stages(self.model.last_stages(settings.free_stages), settings.norm)
             self.trained, lr = self.model, settings.finetune_lr
-        self.model.to(self.device, memory_format=torch.channels_last)
         free = [parameter for parameter in self.trained.parameters() if parameter.requires_grad]
-        self.steps = math.ceil((samples.split == "train").sum() / settings.batch_size)  # of an epoch
+        self.drawn = [name for name in self.class_names if name in PLANETS and settings.rendered]
+        train_labels = [*samples.label[samples.split == "train"], *self.drawn * settings.rendered]
+        self.steps = math.ceil(len(train_labels) / settings.batch_size)  # of an epoch
         self.optimiser = torch.optim.AdamW(free, lr, weight_decay=settings.weight_decay)
         self.scheduler = make_schedule(self.optimiser, self.steps * self.epochs, settings.warmup)
-        train_labels = samples.label[samples.split == "train"]
         weights = compute_class_weight("balanced", classes=np.array(self.class_names), y=train_labels)
         self.class_weights = torch.tensor(weights, dtype=torch.float32, device=self.device)
 
@@ -139,6 +145,7 @@ class StageRun:
             return
         batches, validation = self._make_batches()
         precision = "float32" if self.stage == "head" else self.settings.precision
+        kept = self.model.head if self.stage == "head" else self.kept
         steps = {"total": self.epochs * self.steps, "initial": self.epoch * self.steps}
         bar = progress_bar(None, self.progress, desc=self.stage, unit="step", **steps)
         with bar, SummaryWriter(self.run / "tensorboard" / self.stage, purge_step=self.epoch + 1) as writer:
@@ -147,8 +154,12 @@ class StageRun:
                 torch.manual_seed(self._seed(self.epoch))  # dropout
                 learning_rate = self.scheduler.get_last_lr()[0]
                 counted = _count(batches(self.epoch), bar)
-                train = run_epoch(self.trained, counted, self.class_weights, self.optimiser, self.scheduler, precision)
-                val = run_epoch(self.trained, validation, self.class_weights, precision=precision)
+                options = {"precision": precision, "label_smoothing": self.settings.label_smoothing}
+                train = run_epoch(self.trained, counted, self.class_weights, self.optimiser, self.scheduler, **options)
+                if self.stage == "finetune":
+                    share = self.settings.finetuned_share
+                    self.kept.load_state_dict(interpolate_weights(self.start, self.model, share))
+                val = run_epoch(kept, validation, self.class_weights, **options)
                 if not math.isfinite(train[0] + val[0]):
                     rate = f"{self.stage}_lr"
                     raise PlanetlibError(
@@ -166,8 +177,19 @@ class StageRun:
         transform = make_training_transform(settings.recipe, size, settings.strength)
         part = {split: self.samples[self.samples.split == split] for split in ("train", "val")}
         data = ImageData(part["train"], self.class_names, size, fit, transform, settings.seed, self.progress)
+        drawn = [name for name in self.class_names if name in PLANETS]
+        if drawn and settings.rendered:
+            pixels = draw_variants(tuple(drawn), settings.rendered, size, settings.seed)
+            data.add_rendered(
+                pixels, [self.class_names.index(name) for name in drawn for _ in range(settings.rendered)]
+            )
+        # Plain validation pictures are nearly all right after the first epoch; augmented ones still tell epochs apart,
+        # and are nearer to pictures from elsewhere. Their draws depend on the seed and stay the same in every epoch.
+        views = pd.concat([part["val"]] * settings.views)
         val = make_loader(
-            ImageData(part["val"], self.class_names, size, fit, progress=self.progress), settings.batch_size
+            ImageData(views, self.class_names, size, fit, transform, settings.seed, self.progress),
+            settings.batch_size,
+            workers=settings.workers,
         )
 
         self.examples = torch.stack([data[index][0] for index in range(min(16, len(data)))])
@@ -218,7 +240,7 @@ class StageRun:
             class_names=self.class_names,
             image_size=settings.image_size or self.model.image_size,
             fit=RECIPES[settings.recipe],
-            state_dict={name: value.cpu() for name, value in self.model.state_dict().items()},
+            state_dict={name: value.cpu() for name, value in self.kept.state_dict().items()},
             stage=self.stage,
             epoch=self.epoch,
             metrics={"val_loss": val[0], "val_accuracy": val[1]},

@@ -4,11 +4,13 @@ Tensors are uint8 RGB (3, H, W), 0–255, all the way to the model, which normal
 where inference could normalise otherwise than training.
 """
 
+import math
 from collections.abc import Mapping
 
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
 from planetlib import require_known
@@ -88,19 +90,106 @@ def training_steps(recipe: str, size: int, strength: float | Mapping[str, float]
             "flip": flips,
             "colour": v2.ColorJitter(0.3 * strength, 0.3 * strength, 0.3 * strength, min(0.5, 0.1 * strength)),
         }
-    place = v2.RandomAffine(
-        degrees=min(180, 180 * strength),
-        translate=(min(1, 0.1 * strength),) * 2,
-        scale=(1 / (1 + 0.6 * strength), 1 + 0.4 * strength),
-        interpolation=InterpolationMode.BILINEAR,
-    )
+    zoom = 1 + 1.5 * strength
+    # As often out as in, so that a distant disc and a close-up of clouds are equally likely.
+    place = [
+        v2.RandomAffine(
+            degrees=min(180, 180 * strength),
+            translate=(min(1, 0.15 * strength),) * 2,
+            scale=scale,
+            interpolation=InterpolationMode.BILINEAR,
+        )
+        for scale in ((1 / zoom, 1), (1, zoom))
+    ]
+    # Colour is what tells Uranus, pale and greenish, from Neptune. So hue stays nearly as it is, and colours are made
+    # more vivid than they are, as photographs often are, but hardly paler, or Neptune would look like Uranus.
+    pale, vivid = 1 / (1 + 0.4 * strength), 1 + 3 * strength
+    colour = [v2.ColorJitter(saturation=low_high) for low_high in ((pale, 1), (1, vivid))]
     return {
-        "rotate, zoom, shift": place,
+        "place": v2.RandomChoice(place),
         "flip": flips,
-        "colour": v2.ColorJitter(0.4 * strength, 0.4 * strength, 0.4 * strength, min(0.5, 0.05 * strength)),
-        "grey": v2.RandomGrayscale(min(1, 0.1 * strength)),
-        "blur": v2.RandomApply([v2.GaussianBlur(5, (0.1, 0.1 + 2 * strength))], min(1, 0.3 * strength)),
+        "sky": v2.RandomApply([RandomSky()], min(1, 0.35 * strength)),
+        "light": RandomLight(1.6**strength, 1.4**strength, 1.05**strength),
+        "saturation": v2.RandomChoice(colour),
+        "hue": v2.ColorJitter(hue=min(0.5, 0.015 * strength)),
+        "grey": v2.RandomGrayscale(min(1, 0.15 * strength)),
+        "blur": v2.RandomApply([v2.GaussianBlur(7, (0.1, 0.1 + 2 * strength))], min(1, 0.4 * strength)),
+        "noise": v2.RandomApply([v2.GaussianNoise(sigma=0.05)], min(1, 0.3 * strength)),
+        "JPEG": v2.RandomApply([RandomJPEG()], min(1, 0.3 * strength)),
     }
+
+
+class RandomLight(v2.Transform):
+    """Another camera: exposure, gamma and white balance.
+
+    Args:
+        gamma: largest exponent of the values in 0–1; the smallest is its inverse, and every ratio is equally likely.
+        gain: likewise, the factor of all channels.
+        balance: likewise, that of each channel.
+    """
+
+    def __init__(self, gamma: float, gain: float, balance: float):
+        super().__init__()
+        self.gamma, self.gain, self.balance = gamma, gain, balance
+
+    def make_params(self, flat_inputs: list) -> dict:
+        """Draws what `transform` needs, as torchvision asks for it."""
+        gain = _draw_ratio(self.gain) * _draw_ratio(self.balance, 3).view(3, 1, 1)
+        return {"gamma": _draw_ratio(self.gamma), "gain": gain}
+
+    def transform(self, inpt: Tensor, params: dict) -> Tensor:
+        """Applies what was drawn: uint8 (3, H, W) → the same."""
+        values = (inpt / 255) ** params["gamma"] * params["gain"]
+        return (255 * values).round().clamp(0, 255).to(torch.uint8)
+
+
+class RandomSky(v2.Transform):
+    """Another sky than black: grey or tinted, even or shaded off to one side, or strewn with stars.
+
+    Whatever is nearly black is taken for sky, so the night side of a body goes with it.
+    """
+
+    DARK = 14  # a pixel none of whose channels is above this is sky
+
+    def make_params(self, flat_inputs: list) -> dict:
+        """Draws what `transform` needs, as torchvision asks for it."""
+        size = flat_inputs[0].shape[-1]
+        kind = torch.randint(4, (1,)).item()
+        level = torch.rand(1) * 255 + torch.empty(3, 1, 1).uniform_(-25, 25)
+        if kind < 2:
+            return {"sky": level.expand(3, size, size)}
+        if kind == 2:
+            angle, slope = torch.rand(1).item() * 2 * math.pi, 20 + torch.rand(1) * 80
+            across = torch.linspace(-1, 1, size)
+            return {"sky": level + slope * (math.cos(angle) * across + math.sin(angle) * across[:, None])}
+        sky = torch.zeros(3, size * size)
+        places = torch.randint(size * size, (int(30 * _draw_ratio(10)),))
+        sky[:, places] = 255 * torch.rand(len(places))
+        return {"sky": v2.functional.gaussian_blur(sky.view(3, size, size), [3, 3], [0.7, 0.7])}
+
+    def transform(self, inpt: Tensor, params: dict) -> Tensor:
+        """Applies what was drawn: uint8 (3, H, W) → the same."""
+        body = (inpt.amax(0, keepdim=True) > self.DARK).float()
+        body = v2.functional.gaussian_blur(body, [5, 5], [1.2, 1.2])  # no hard edge gives the sky away
+        return (inpt * body + params["sky"] * (1 - body)).round().clamp(0, 255).to(torch.uint8)
+
+
+class RandomJPEG(v2.Transform):
+    """Compresses with a quality of 20 to 90, by OpenCV: torchvision is giving up its own codecs."""
+
+    def make_params(self, flat_inputs: list) -> dict:
+        """Draws what `transform` needs, as torchvision asks for it."""
+        return {"quality": torch.randint(20, 91, (1,)).item()}
+
+    def transform(self, inpt: Tensor, params: dict) -> Tensor:
+        """Applies what was drawn: uint8 (3, H, W) → the same."""
+        _, encoded = cv2.imencode(".jpg", to_picture(inpt), (cv2.IMWRITE_JPEG_QUALITY, params["quality"]))
+        return to_tensor(cv2.imdecode(encoded, cv2.IMREAD_COLOR))
+
+
+def _draw_ratio(most: float, count: int = 1) -> Tensor:
+    """Factors (count,) from 1 / most to most, evenly distributed in their logarithm."""
+    return torch.empty(count).uniform_(-1, 1).mul(math.log(most)).exp()
 
 
 def make_training_transform(recipe: str, size: int, strength: float | Mapping[str, float] = 1.0) -> v2.Transform:

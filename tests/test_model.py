@@ -127,6 +127,19 @@ def test_batch_norm_statistics_move_in_free_stages_only(model, images):
     assert moved
 
 
+def test_batch_norm_statistics_can_stand_still_in_free_stages_too(model, images):
+    model.set_free_stages(model.last_stages(1), norm="frozen")
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    model.train()(images)
+    assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
+    assert any(parameter.requires_grad for parameter in model.get_stage(model.last_stages(1)[0]).parameters())
+
+
+def test_an_unknown_norm_is_told(model):
+    with pytest.raises(PlanetlibError, match="unknown norm 'x'; expected one of: moving, frozen"):
+        model.set_free_stages([], norm="x")
+
+
 def test_a_new_model_is_frozen_save_for_its_head():
     model = PlanetClassifier("resnet50", 3, weights="random")
     assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == {

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from planetlib import PlanetlibError
-from planetlib.settings import FIXTURE, PROFILES, PROJECT, Settings, load_settings
+from planetlib.settings import FIXTURE, PROFILES, PROJECT, RECIPE_SETTINGS, Settings, load_settings
+from planetlib.transforms import RECIPES
 
 FROM_ENVIRONMENT = {"data": Path("a b"), "run": Path("r"), "figures": Path("f"), "backbone": "resnet50"}
 
@@ -65,6 +66,24 @@ def test_an_unknown_profile_is_told_which_there_are():
         load_settings("fast")
 
 
+def test_an_unknown_recipe_is_told_which_there_are():
+    with pytest.raises(PlanetlibError, match="^unknown recipe 'x'; expected one of: robust, reference$"):
+        load_settings(recipe="x")
+
+
+def test_every_recipe_has_transforms_and_settings():
+    assert RECIPE_SETTINGS.keys() == RECIPES.keys()
+
+
+def test_the_reference_recipe_does_without_what_robust_adds():
+    reference = load_settings("full", recipe="reference")
+    assert (reference.rendered, reference.label_smoothing, reference.norm, reference.finetuned_share) == (
+        0, 0.0, "moving", 1.0,
+    )  # fmt: skip
+    assert load_settings("full", recipe="reference", rendered=5).rendered == 5
+    assert load_settings("full", recipe="robust") == load_settings("full")
+
+
 def test_settings_cannot_be_changed_in_place():
     with pytest.raises(dataclasses.FrozenInstanceError):
         load_settings().seed = 1
@@ -87,3 +106,10 @@ def test_recipe_choices_do_not_depend_on_where_and_with_what_it_runs(tmp_path):
 def test_counts_that_would_train_nothing_are_refused(name):
     with pytest.raises(PlanetlibError, match=f"{name} is 0; expected 1 or more"):
         load_settings(**{name: 0})
+
+
+@pytest.mark.parametrize("name", ["label_smoothing", "finetuned_share"])
+@pytest.mark.parametrize("value", [-0.1, 1.5])
+def test_shares_outside_nought_to_one_are_refused(name, value):
+    with pytest.raises(PlanetlibError, match=f"{name} is {value}; expected a share, 0 to 1"):
+        load_settings(**{name: value})

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from planetlib import PlanetlibError
 from planetlib.checkpoint import Checkpoint, CheckpointError, read_torch, write_torch
+from planetlib.loop import interpolate_weights
 from planetlib.model import PlanetClassifier
 from planetlib.tables import DataError, write_table
 from planetlib.train import StageRun, extract_features, make_schedule, run_epoch, train_stage
@@ -92,7 +93,8 @@ def test_stage_two_moves_the_free_stages_and_leaves_the_others_to_the_last_bit(t
     free = PlanetClassifier(trained_run.backbone, 3, weights="random").last_stages(trained_run.free_stages)
     for name, value in before.items():
         is_free = name.startswith("head.") or any(name.startswith(f"backbones.{stage}.") for stage in free)
-        assert torch.equal(value, after[name]) != is_free, name
+        is_norm = name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+        assert torch.equal(value, after[name]) != (is_free and not is_norm), name
 
 
 def test_the_head_learns(trained_run):
@@ -380,6 +382,14 @@ def test_an_epoch_without_optimiser_changes_nothing(ten):
     assert all(parameter.grad is None for parameter in module.parameters())
 
 
+def test_label_smoothing_spreads_the_target(ten):
+    inputs, labels, class_weights = ten
+    module = nn.Linear(4, 3)
+    loss, _ = run_epoch(module, [(inputs, labels)], class_weights, label_smoothing=0.3)
+    expected = functional.cross_entropy(module(inputs), labels, class_weights, label_smoothing=0.3)
+    assert loss == pytest.approx(expected.item(), rel=1e-6)
+
+
 def test_a_step_follows_the_weighted_mean_gradient_of_its_batch(ten):
     inputs, labels, class_weights = ten
     module = nn.Linear(4, 3)
@@ -390,6 +400,42 @@ def test_a_step_follows_the_weighted_mean_gradient_of_its_batch(ten):
     run_epoch(module, [(inputs, labels)], class_weights, optimiser, scheduler)
     torch.testing.assert_close(module.weight, start - 0.1 * expected)
     assert scheduler.last_epoch == 1
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_interpolated_weights_lie_on_the_line_between_the_ends(share):
+    start, end = (nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)) for _ in range(2))
+    end(torch.ones(4, 2))  # moves its statistics, and counts a batch
+    between = interpolate_weights(start, end, share)
+    first, last = start.state_dict(), end.state_dict()
+    for name, value in between.items():
+        if name.endswith("num_batches_tracked"):
+            assert value == 1
+        else:
+            torch.testing.assert_close(value, (1 - share) * first[name] + share * last[name])
+    nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).load_state_dict(between)
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_the_kept_weights_lie_between_the_heads_and_the_fine_tuned(share, settings, samples):
+    train("finetune", settings.replace(finetuned_share=share, finetune_epochs=1), samples)
+    names = ("head.pt", "finetune.pt", "finetune_state.pt")
+    head, kept, tuned = (weights_of(settings.run / name)["head.1.weight"] for name in names)
+    assert not torch.equal(head, tuned)
+    torch.testing.assert_close(kept, head + share * (tuned - head))
+
+
+def test_rendered_pictures_are_mixed_in_for_the_classes_that_can_be_drawn(settings, samples):
+    # The same pictures, but two of the classes bear a planet's name.
+    named = samples.assign(label=samples.label.replace({"red": "mars", "blue": "neptune"}))
+    run = StageRun("head", settings.replace(rendered=3), named, progress=False)
+    batches, validation = run._make_batches()
+    labels = torch.cat([labels for _, labels in batches(0)])
+    files = (named.split == "train").sum()
+    assert len(labels) == files + 6 and run.steps == -(-len(labels) // 8)
+    counts = torch.bincount(labels) - 6  # six files of each class
+    assert dict(zip(run.class_names, counts.tolist())) == {"green": 0, "mars": 3, "neptune": 3}
+    assert sum(len(labels) for _, labels in validation) == settings.views * (named.split == "val").sum()  # no more
 
 
 def test_features_are_those_of_the_frozen_backbone_in_order(samples):
@@ -415,3 +461,11 @@ def test_learning_rate_rises_in_a_line_and_falls_in_a_cosine_to_zero():
     fall = 0.2 * (1 + np.cos(np.pi * np.arange(91) / 90)) / 2
     np.testing.assert_allclose(rates, np.concatenate([rise[:-1], fall]), atol=1e-12)
     assert max(rates) == rates[10] == pytest.approx(0.2) and rates[-1] == pytest.approx(0, abs=1e-12)
+
+
+def test_validation_pictures_are_augmented_and_the_same_in_every_epoch(settings, samples):
+    _, validation = StageRun("finetune", settings, samples, progress=False)._make_batches()
+    first, second = (torch.cat([images for images, _ in validation]) for _ in range(2))
+    assert torch.equal(first, second)
+    views = first.reshape(settings.views, -1, *first.shape[1:])
+    assert not any(torch.equal(views[0, index], views[1, index]) for index in range(views.shape[1]))

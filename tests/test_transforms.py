@@ -9,6 +9,9 @@ import torch
 from planetlib import PlanetlibError
 from planetlib.transforms import (
     RECIPES,
+    RandomJPEG,
+    RandomLight,
+    RandomSky,
     content_box,
     draw_augmented,
     fit_to_square,
@@ -24,9 +27,11 @@ SHAPES = [(48, 48), (20, 80), (80, 20), (7, 9), (33, 32), (500, 1)]
 
 @pytest.fixture
 def picture() -> np.ndarray:
-    """Smooth colours, so that any turn, crop or change of colour can be seen."""
+    """Smooth colours beside a black sky, so that any turn, crop or change of colour can be seen."""
     rows, columns = np.mgrid[:SIZE, :SIZE] * (255 / SIZE)
-    return np.stack([rows, columns, 255 - rows], axis=2).astype(np.uint8)
+    square = np.stack([rows, columns, 255 - rows], axis=2).astype(np.uint8)
+    square[:, : SIZE // 4] = 0
+    return square
 
 
 @pytest.fixture
@@ -145,6 +150,51 @@ def test_a_draw_does_not_move_the_global_generators(recipe, tensor, monkeypatch)
     draw_augmented(make_training_transform(recipe, SIZE), tensor, 5)
     after = torch.random.get_rng_state(), np.random.get_state()[1].tobytes(), random.getstate()
     assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_step_can_be_left_out(recipe, tensor):
+    names = list(training_steps(recipe, SIZE))
+    assert torch.equal(make_training_transform(recipe, SIZE, dict.fromkeys(names, 0))(tensor), tensor)
+    kept = make_training_transform(recipe, SIZE, dict.fromkeys(names[1:], 0))
+    first = training_steps(recipe, SIZE)[names[0]]
+    assert torch.equal(draw_augmented(kept, tensor, 3), draw_augmented(first, tensor, 3))
+
+
+def test_leaving_out_an_unknown_step_is_told():
+    with pytest.raises(PlanetlibError, match="unknown step 'x'; expected one of: place, flip"):
+        make_training_transform("robust", SIZE, {"blur": 0, "x": 0})
+
+
+def test_another_sky_changes_the_dark_and_leaves_the_body(tensor):
+    step = RandomSky()
+    for seed in range(20):
+        drawn = draw_augmented(step, tensor, seed).float()
+        assert torch.equal(drawn[:, 8:-8, 16:-8], tensor[:, 8:-8, 16:-8].float())
+    assert any(draw_augmented(step, tensor, seed)[:, :, :4].float().mean() > 60 for seed in range(20))
+
+
+def test_light_keeps_the_order_of_brightness_and_stays_within_its_bounds(tensor):
+    step = RandomLight(1.8, 1.4, 1.0)
+    greys = torch.arange(256, dtype=torch.uint8).expand(3, 4, 256).contiguous()
+    for seed in range(20):
+        drawn = draw_augmented(step, greys, seed).float()
+        assert (drawn.diff(dim=2) >= 0).all() and torch.equal(drawn[0], drawn[2])
+        middle = drawn[0, 0, 128].item() / 255
+        assert (128 / 255) ** 1.8 / 1.4 - 0.01 <= middle <= (128 / 255) ** (1 / 1.8) * 1.4 + 0.01
+
+
+def test_white_balance_moves_the_channels_apart_by_no_more_than_asked():
+    step = RandomLight(1.0, 1.0, 1.06)
+    grey = torch.full((3, 4, 4), 128, dtype=torch.uint8)
+    drawn = torch.stack([draw_augmented(step, grey, seed).float()[:, 0, 0] for seed in range(50)])
+    assert drawn.min() >= 120 and drawn.max() <= 136 and (drawn.amax(1) - drawn.amin(1)).max() > 5
+
+
+def test_jpeg_changes_little_and_keeps_the_colours_in_their_channels():
+    flat = torch.tensor([200, 90, 30], dtype=torch.uint8).view(3, 1, 1).expand(3, 16, 16).contiguous()
+    for seed in range(10):
+        assert (draw_augmented(RandomJPEG(), flat, seed).float() - flat.float()).abs().max() < 20
 
 
 def test_an_unknown_recipe_is_told_not_taken_for_another():

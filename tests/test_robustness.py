@@ -1,0 +1,42 @@
+"""The table of the robust recipe's parts: that it is made, of the right rows, and that it takes up where it stood."""
+
+import importlib.util
+
+import pandas as pd
+import pytest
+
+from planetlib.settings import PROJECT
+from planetlib.transforms import training_steps
+
+spec = importlib.util.spec_from_file_location("robustness", PROJECT / "benchmarks" / "robustness.py")
+robustness = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(robustness)
+
+
+def run(out, *variants) -> pd.DataFrame:
+    options = ["--profile", "short", "--seeds", "0", "--out", str(out), "--variants", *variants]
+    assert robustness.main(options) == 0
+    return pd.read_csv(out / "scores.csv")
+
+
+def test_the_short_profile_makes_the_table_and_repeats_it_from_the_runs(tmp_path, capsys):
+    scores = run(tmp_path, "robust", "reference")
+    assert scores.variant.tolist() == ["robust", "head only", "fine-tuned weights alone", "reference"]
+    shares = scores.drop(columns=["variant", "seed"])
+    assert shares.shape[1] == 7 and ((shares >= 0) & (shares <= 100)).all(axis=None)
+    table = capsys.readouterr().out
+    assert table.strip() == (tmp_path / "table.md").read_text(encoding="utf-8").strip()
+    assert table.splitlines()[0].startswith("| recipe | planets, test | renders, balanced | renders, uranus |")
+    trained = (tmp_path / "robust" / "seed0" / "finetune.pt").stat().st_mtime_ns
+    pd.testing.assert_frame_equal(run(tmp_path, "robust", "reference"), scores)
+    assert (tmp_path / "robust" / "seed0" / "finetune.pt").stat().st_mtime_ns == trained
+
+
+def test_a_mean_comes_with_half_the_range_of_the_seeds():
+    scores = pd.DataFrame({"variant": ["robust"] * 2, "seed": [0, 1], "photos, balanced": [90.0, 93.0]})
+    assert robustness.make_table(scores).splitlines()[-1] == "| robust | 91.5 ± 1.5 |"
+
+
+@pytest.mark.parametrize("variant", robustness.TRAINED)
+def test_a_variant_leaves_out_what_the_recipe_has(variant):
+    assert set(robustness.TRAINED[variant].get("strength", {})) <= training_steps("robust", 32).keys()
