@@ -1,8 +1,8 @@
 """Transfer learning on pictures of planets, from raw images to explained predictions.
 
-Modules, ground floor first (nothing imports upwards): `images`, `texture`, `render`, `settings`,
-`transforms`, `tables`; `data`, `model`; `fetch`, `checkpoint`; `loop`, `train`, `classify`; `evaluate`, `explain`;
-`sheets`, `figures`, `widgets`; `notebooks`, `commands`, `__main__`.
+Modules, ground floor first (nothing imports upwards): `images`, `texture`, `render`, `settings`, `transforms`,
+`tables`; `data`, `model`; `audit`, `fetch`, `checkpoint`; `loop`, `train`, `classify`; `evaluate`, `explain`;
+`crossval`, `faithful`; `sheets`, `figures`, `widgets`; `notebooks`, `commands`, `__main__`.
 No module is imported here, so that `planetlib --help` answers at once.
 """
 
