@@ -1,8 +1,8 @@
 """Transfer learning on pictures of planets, from raw images to explained predictions.
 
 Modules, ground floor first (nothing imports upwards): `images`, `texture`, `render`, `variety`, `settings`,
-`transforms`, `tables`; `data`, `model`; `fetch`, `checkpoint`; `loop`, `train`, `classify`; `evaluate`, `explain`;
-`sheets`, `figures`, `widgets`; `notebooks`, `commands`, `__main__`.
+`transforms`, `tables`; `data`, `model`; `fetch`, `audit`, `checkpoint`; `loop`, `train`, `classify`; `evaluate`,
+`explain`, `crossval`; `sheets`, `figures`, `widgets`; `notebooks`, `commands`, `__main__`.
 No module is imported here, so that `planetlib --help` answers at once.
 """
 

@@ -77,12 +77,14 @@ def make_parser() -> argparse.ArgumentParser:
     check = _add(data, "check", commands.check_data, "open and decode every picture of a folder of class folders")
     check.add_argument("--data", type=Path, required=True, help="folder with one sub-folder for each class")
     check.add_argument("--out", type=Path, help="CSV to write, a row for each file")
+    _add_audit(check)
     split = _add(
         data, "split", commands.split_data, "deal pictures into train, val and test: a table, no file is moved"
     )
     split.add_argument("--data", type=Path, required=True, help="folder with one sub-folder for each class")
     split.add_argument("--out", type=Path, required=True, help="samples table to write (CSV)")
     split.add_argument("--seed", type=at_least(0), default=0, help="of the deal (default: %(default)s)")
+    _add_audit(split)
 
     train = _add(groups, "train", commands.train_run, "train both stages, or one, on a folder of class folders")
     train.add_argument("--data", type=Path, required=True, help="folder with one sub-folder for each class")
@@ -91,13 +93,17 @@ def make_parser() -> argparse.ArgumentParser:
     again = train.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with the run that the folder holds")
     again.add_argument("--overwrite", action="store_true", help="start anew, though the folder holds a run")
-    train.add_argument(
-        "--profile", choices=("full", "fixture"), default="full", help="set of defaults (default: %(default)s)"
+    _add_training(train, TRAIN_OPTIONS)
+
+    crossval = _add(
+        groups, "crossval", commands.cross_validate, "train and score on k folds: the accuracy on pictures like these"
     )
-    for name, kind, text in TRAIN_OPTIONS:
-        least = LEAST.get(name.replace("-", "_"))
-        train.add_argument(f"--{name}", type=kind if least is None else at_least(least), help=text)
-    train.set_defaults(settings=[name.replace("-", "_") for name, *_ in TRAIN_OPTIONS])
+    crossval.add_argument("--data", type=Path, required=True, help="folder with one sub-folder for each class")
+    crossval.add_argument("--run", type=Path, required=True, help="folder for tables and a run for each fold; resumable")
+    crossval.add_argument("--folds", type=at_least(2), default=5, help="(default: %(default)s)")
+    text = "a deal of the folds and a training for each (default: 0 1 2)"
+    crossval.add_argument("--seeds", type=at_least(0), nargs="+", default=[0, 1, 2], metavar="SEED", help=text)
+    _add_training(crossval, [option for option in TRAIN_OPTIONS if option[0] != "seed"])
 
     evaluate = _add(groups, "evaluate", commands.evaluate_run, "score a run: report, confusion, calibration, figures")
     evaluate.add_argument("--run", type=Path, required=True, help="run folder or checkpoint file")
@@ -105,6 +111,7 @@ def make_parser() -> argparse.ArgumentParser:
     text = "the test pictures, or all: for a folder the run has never seen (default: %(default)s)"
     evaluate.add_argument("--split", choices=("test", "all"), default="test", help=text)
     evaluate.add_argument("--out", type=Path, help="folder for the results (default: RUN/evaluation)")
+    _add_audit(evaluate)
 
     predict = _add(
         groups, "predict", commands.predict_files, "predict files and folders of any depth into a CSV and pictures"
@@ -136,6 +143,22 @@ def make_parser() -> argparse.ArgumentParser:
         "--store", action="store_true", help="also store outputs in the notebooks, and figures in figures/"
     )
     return parser
+
+
+def _add_audit(parser: argparse.ArgumentParser) -> None:
+    text = "look for copies, also resized, turned or cropped, and keep them on one side of a split (default: on)"
+    parser.add_argument("--audit", action=argparse.BooleanOptionalAction, default=True, help=text)
+
+
+def _add_training(parser: argparse.ArgumentParser, options: list[tuple]) -> None:
+    _add_audit(parser)
+    parser.add_argument(
+        "--profile", choices=("full", "fixture"), default="full", help="set of defaults (default: %(default)s)"
+    )
+    for name, kind, text in options:
+        least = LEAST.get(name.replace("-", "_"))
+        parser.add_argument(f"--{name}", type=kind if least is None else at_least(least), help=text)
+    parser.set_defaults(settings=[name.replace("-", "_") for name, *_ in options])
 
 
 def _add(group, name: str, function, text: str) -> argparse.ArgumentParser:

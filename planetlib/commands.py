@@ -21,27 +21,40 @@ def fetch_data(options) -> int:
 
 def check_data(options) -> int:
     """`planetlib data check`"""
-    from planetlib.data import check_samples, find_samples
+    from planetlib.data import find_samples
     from planetlib.tables import write_table
 
-    checked = check_samples(find_samples(options.data))
+    checked = _check(find_samples(options.data), options.audit)
     print(checked.groupby("label").status.value_counts().unstack(fill_value=0).to_string())
+    code = _report_copies(checked) if options.audit else 0
     if options.out:
         write_table(checked, options.out)
-    return _report_unreadable(checked)
+    return max(code, _report_unreadable(checked))
 
 
 def split_data(options) -> int:
     """`planetlib data split`"""
-    return _report_unreadable(_make_table(options.data, options.seed, options.out))
+    return _report_unreadable(_make_table(options.data, options.seed, options.out, options.audit))
 
 
-def _make_table(data: Path, seed: int, out: Path):
+def _check(samples, audit: bool):
+    """Opens every file; with the audit the table also has `group`."""
+    from planetlib.data import check_samples
+
+    checked = check_samples(samples)
+    if not audit:
+        return checked
+    from planetlib.audit import audit_samples
+
+    return audit_samples(checked)
+
+
+def _make_table(data: Path, seed: int, out: Path, audit: bool):
     """Writes the samples table of a folder; returns what the check found."""
-    from planetlib.data import check_samples, find_samples, split_samples
+    from planetlib.data import find_samples, split_samples
     from planetlib.tables import write_table
 
-    checked = check_samples(find_samples(data.resolve()))
+    checked = _check(find_samples(data.resolve()), audit)
     samples = split_samples(checked, seed)
     write_table(samples, out)
     print(samples.groupby(["label", "split"]).size().unstack()[["train", "val", "test"]].to_string())
@@ -63,12 +76,9 @@ def train_run(options) -> int:
         raise PlanetlibError(f"{settings.run}: holds a run; --resume goes on with it, --overwrite starts anew")
     code = 0
     if options.overwrite or not table.exists():
-        code = _report_unreadable(_make_table(settings.data, settings.seed, table))
+        code = _report_unreadable(_make_table(settings.data, settings.seed, table, options.audit))
     samples = read_samples(table)
-    if not all(Path(path).is_relative_to(settings.data.resolve()) for path in samples.path):
-        raise PlanetlibError(
-            f"{table}: lists pictures from elsewhere than {settings.data}; take that folder or another run"
-        )
+    _require_within(samples, settings.data, table)
     for stage in stages:
         history = train_stage(stage, settings, samples, options.resume)
         if history.attrs.get("interrupted"):
@@ -80,10 +90,39 @@ def train_run(options) -> int:
     return code
 
 
+def _require_within(samples, data: Path, table: Path) -> None:
+    if not all(Path(path).is_relative_to(data.resolve()) for path in samples.path):
+        raise PlanetlibError(f"{table}: lists pictures from elsewhere than {data}; take that folder or another run")
+
+
+def cross_validate(options) -> int:
+    """`planetlib crossval`"""
+    from planetlib import crossval
+    from planetlib.settings import load_settings
+    from planetlib.tables import read_samples
+
+    changes = {name: getattr(options, name) for name in options.settings if getattr(options, name) is not None}
+    settings = load_settings(options.profile, data=options.data, run=options.run, **changes)
+    table, code = settings.run / "samples.csv", 0
+    if not table.exists():
+        code = _report_unreadable(_make_table(settings.data, settings.seed, table, options.audit))
+    samples = read_samples(table)
+    _require_within(samples, settings.data, table)
+    scores, _ = crossval.cross_validate(settings, samples, options.folds, options.seeds)
+    print(scores.round(4).to_string(index=False))
+    found = crossval.summarize_scores(scores)
+    print(f"accuracy {found['accuracy']:.2%}, 95 % Wilson interval {found['low']:.2%} to {found['high']:.2%} "
+          f"({found['images']} images; folds are not independent, so take it as a guide); mean of {found['seeds']} "
+          f"seeds, from {found['seed_low']:.2%} to {found['seed_high']:.2%}")  # fmt: skip
+    print(f"balanced accuracy {found['balanced_accuracy']:.2%}, mean of folds")
+    print(f"written to {settings.run / 'crossval.csv'} and {settings.run / 'crossval_predictions.csv'}")
+    return code
+
+
 def evaluate_run(options) -> int:
     """`planetlib evaluate`"""
     from planetlib.classify import Classifier
-    from planetlib.data import check_samples, find_samples, split_samples
+    from planetlib.data import find_samples, split_samples
     from planetlib.evaluate import evaluate_predictions, write_evaluation
     from planetlib.figures import save_evaluation
     from planetlib.tables import read_samples
@@ -103,7 +142,7 @@ def evaluate_run(options) -> int:
         )
         samples = samples[~foreign]
     if options.split == "test" and options.data is not None:
-        checked = check_samples(samples)
+        checked = _check(samples, options.audit)
         code = _report_unreadable(checked)
         samples = split_samples(checked, classifier.checkpoint.recipe["seed"])
     samples = samples[samples.split == "test"] if options.split == "test" else samples
@@ -190,6 +229,20 @@ def run_all_notebooks(options) -> int:
     print(*reports, sep="\n")
     print(f"checkpoints, evaluation, maps and predictions: {run}")
     return 0
+
+
+def _report_copies(audited) -> int:
+    """Lists the groups of copies, and on stderr those whose labels differ; returns the exit code."""
+    from planetlib.audit import list_copies
+
+    copies = list_copies(audited)
+    print(f"{len(copies)} pictures have copies, in {copies.group.nunique()} groups")
+    for group, part in copies.groupby("group"):
+        print(f"group {group}: {', '.join(part.path)}")
+        if part.conflict.any():
+            named = ", ".join(f"{row.path} ({row.label})" for row in part.itertuples())
+            print(f"label conflict: copies with different labels: {named}", file=sys.stderr)
+    return 1 if copies.conflict.any() else 0
 
 
 def _report_unreadable(table) -> int:

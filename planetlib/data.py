@@ -102,11 +102,12 @@ def _check_file(path: str) -> dict:
 def split_samples(checked: pd.DataFrame, seed: int = 0, fractions: dict[str, float] = SPLITS) -> pd.DataFrame:
     """Deals the readable pictures of each class into train, val and test.
 
-    Equal files share a `group`, and a group is never torn apart: no test picture is also a training picture. Each class
-    is dealt by itself, so the shares hold for each, and each split has at least one picture of every class.
+    A group of copies is never torn apart: no test picture is also a training picture. Each class is dealt by itself, so
+    the shares hold for each, and each split has at least one picture of every class.
 
     Args:
-        checked: what `check_samples` returns.
+        checked: what `check_samples` returns, or `audit.audit_samples`, which adds `group`; without it only equal files
+            share a group.
         seed: of the deal.
         fractions: share of each split; they add up to 1.
 
@@ -116,8 +117,9 @@ def split_samples(checked: pd.DataFrame, seed: int = 0, fractions: dict[str, flo
     Raises:
         DataError: a class has fewer different readable pictures than there are splits.
     """
-    samples = checked.loc[checked.status == "ok", ["path", "label", "sha256"]].reset_index(drop=True)
-    samples["group"] = samples.groupby("sha256", sort=False).ngroup()
+    samples = checked[checked.status == "ok"].reset_index(drop=True)
+    samples["group"] = samples.groupby("group" if "group" in samples else "sha256", sort=False).ngroup()
+    sizes = samples.groupby("group").size()
     leaders = samples.drop_duplicates("group")
     few = [
         f"'{label}' has {(leaders.label == label).sum()}"
@@ -133,18 +135,25 @@ def split_samples(checked: pd.DataFrame, seed: int = 0, fractions: dict[str, flo
     for label, part in leaders.groupby("label"):
         # Seeded by the label too, so that adding a class does not deal the others anew.
         rng = np.random.default_rng([seed, *label.encode()])
-        groups = rng.permutation(part.group.to_numpy())
-        sizes = {name: max(1, round(len(groups) * share)) for name, share in fractions.items()}
-        for name in ("test", "val"):
-            dealt, groups = groups[: sizes[name]], groups[sizes[name] :]
-            split_of |= dict.fromkeys(dealt.tolist(), name)
-        split_of |= dict.fromkeys(groups.tolist(), "train")
+        groups = rng.permutation(part.group.to_numpy()).tolist()
+        pictures = sizes[groups].sum()
+        for left, name in ((2, "test"), (1, "val")):
+            room = max(1, round(pictures * fractions[name]))
+            dealt = []
+            for group in groups:
+                if sizes[group] <= room and len(groups) - len(dealt) > left:
+                    dealt.append(group)
+                    room -= sizes[group]
+            dealt = dealt or [min(groups, key=sizes.get)]
+            split_of |= dict.fromkeys(dealt, name)
+            groups = [group for group in groups if group not in dealt]
+        split_of |= dict.fromkeys(groups, "train")
     samples["split"] = samples.group.map(split_of)
     return samples[["path", "label", "split", "sha256", "group"]]
 
 
 def make_samples(folder: str | os.PathLike, seed: int = 0, progress: bool = True) -> pd.DataFrame:
-    """Finds, checks and splits a folder of class folders; returns the samples table.
+    """Finds, checks and splits a folder of class folders; returns the samples table. Only equal files are grouped.
 
     Raises:
         DataError: as `find_samples` and `split_samples`.

