@@ -99,7 +99,7 @@ def make_parser() -> argparse.ArgumentParser:
         groups, "crossval", commands.cross_validate, "train and score on k folds: the accuracy on pictures like these"
     )
     crossval.add_argument("--data", type=Path, required=True, help="folder with one sub-folder for each class")
-    crossval.add_argument("--run", type=Path, required=True, help="folder for tables and a run for each fold; resumable")
+    crossval.add_argument("--run", type=Path, required=True, help="folder for tables and a run of each fold; resumable")
     crossval.add_argument("--folds", type=at_least(2), default=5, help="(default: %(default)s)")
     text = "a deal of the folds and a training for each (default: 0 1 2)"
     crossval.add_argument("--seeds", type=at_least(0), nargs="+", default=[0, 1, 2], metavar="SEED", help=text)

@@ -34,6 +34,7 @@ COMMANDS = [
     "data check",
     "data split",
     "train",
+    "crossval",
     "evaluate",
     "predict",
     "explain",
@@ -192,14 +193,31 @@ BAD_LINES = [
 def test_check_of_a_good_folder_counts_and_returns_0(run, fixture_folder):
     answer = run("data", "check", "--data", fixture_folder)
     assert answer.code == 0 and answer.err == ""
-    assert [line.split() for line in answer.out.splitlines()[-3:]] == [["blue", "8"], ["green", "8"], ["red", "8"]]
+    *_, blue, green, red, copies = answer.out.splitlines()
+    assert [line.split() for line in (blue, green, red)] == [["blue", "8"], ["green", "8"], ["red", "8"]]
+    assert copies == "0 pictures have copies, in 0 groups"
+
+
+def test_check_lists_copies_and_names_those_with_different_labels(run, fixture_folder, tmp_path):
+    folder = tmp_path / "data"
+    for path in fixture_folder.rglob("*.png"):
+        copy_picture(path, folder / path.relative_to(fixture_folder))
+    copy_picture(folder / "red" / "red 0.png", folder / "red" / "again.png")
+    copy_picture(folder / "red" / "red 1.png", folder / "blue" / "astray.png")
+    answer = run("data", "check", "--data", folder)
+    assert answer.code == 1 and "4 pictures have copies, in 2 groups" in answer.out
+    assert re.search(r"group \d+: .*red/again.png, .*red/red 0.png", answer.out)
+    (conflict,) = answer.err.splitlines()
+    assert conflict.startswith("label conflict: copies with different labels: ")
+    assert "blue/astray.png (blue)" in conflict and "red/red 1.png (red)" in conflict
+    assert run("data", "check", "--data", folder, "--no-audit").code == 0
 
 
 def test_check_names_each_unreadable_file_and_returns_1(run, spoilt, tmp_path):
     answer = run("data", "check", "--data", spoilt, "--out", tmp_path / "deep" / "checked.csv")
     assert answer.code == 1
     assert answer.err.splitlines() == [line.format(spoilt) for line in BAD_LINES]
-    assert answer.out.splitlines()[-1].split() == ["red", "8", "2"]
+    assert answer.out.splitlines()[-2].split() == ["red", "8", "2"]
     assert pd.read_csv(tmp_path / "deep" / "checked.csv").status.value_counts().to_dict() == {"ok": 24, "unreadable": 2}
 
 
