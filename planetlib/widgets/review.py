@@ -58,7 +58,7 @@ class LabelReview(Panel):
         self._filter()
         deeds = HBox([*self.buttons.values(), self.new_label], layout=Layout(flex_flow="row wrap"))
         super().__init__(
-            {"class": self.label, "doubt rank": self.index, "as": self.new_label},
+            {"class": self.label, "doubt rank": self.index},
             [self.label, self.index, self.words, self.picture, deeds, self.total],
             "mark labels",
         )
