@@ -87,12 +87,12 @@ def test_another_draw_is_another(studio):
 
 def test_the_code_can_be_pasted_and_gives_what_is_shown(studio):
     assert "strength=1.0)" in studio.code.value
-    studio.steps["colour"].value = 0.3
+    studio.steps["blur"].value = 0.3
     code = html.unescape(studio.code.value.partition(">")[2].removesuffix("</pre>"))
     names = {}
     exec(code, names)
     settings = names["settings"]
-    assert isinstance(settings, Settings) and settings.strength["colour"] == 0.3 and settings.strength["blur"] == 1
+    assert isinstance(settings, Settings) and settings.strength["blur"] == 0.3 and settings.strength["hue"] == 1
     transform = make_training_transform(settings.recipe, 40, settings.strength)
     first = to_picture(draw_augmented(transform, studio.tensor, 0, 0))
     assert (decode(studio.sheet.value)[:40, 80:120] == first).all()
