@@ -2,7 +2,7 @@
 
 Modules, ground floor first (nothing imports upwards): `images`, `texture`, `render`, `variety`, `settings`,
 `transforms`, `tables`; `data`, `model`; `fetch`, `audit`, `checkpoint`; `loop`, `train`, `classify`; `evaluate`,
-`explain`, `crossval`; `sheets`, `figures`, `widgets`; `notebooks`, `commands`, `__main__`.
+`explain`, `crossval`, `faithful`; `sheets`, `figures`, `widgets`; `notebooks`, `commands`, `__main__`.
 No module is imported here, so that `planetlib --help` answers at once.
 """
 
