@@ -130,9 +130,18 @@ def make_parser() -> argparse.ArgumentParser:
     explain.add_argument("files", nargs="+", type=Path, metavar="FILE")
     explain.add_argument("--run", type=Path, required=True, help="run folder or checkpoint file")
     explain.add_argument("--out", type=Path, required=True, help="folder for the pictures")
-    text = "gradcam, gradcam++, hirescam, xgradcam, layercam, elementwise or eigencam (default: %(default)s)"
-    explain.add_argument("--method", default="gradcam", help=text)
+    text = "gradcam, gradcam++, hirescam, xgradcam, layercam, elementwise or eigencam (default: the most faithful one)"
+    explain.add_argument("--method", help=text)
     explain.add_argument("--class", dest="class_name", help="class to explain (default: the predicted one)")
+
+    faithful = _add(
+        groups,
+        "faithful",
+        commands.measure_faithfulness,
+        "score the methods for activation maps on a run's test pictures",
+    )
+    faithful.add_argument("--run", type=Path, required=True, help="run folder or checkpoint file")
+    faithful.add_argument("--out", type=Path, help="CSV to write (default: RUN/faithful.csv)")
 
     notebooks = _add(groups, "notebooks", commands.run_all_notebooks, "run the five notebooks into HTML reports")
     notebooks.add_argument("--data", type=Path, help="folder of class folders (default: the embedded rendered planets)")

@@ -198,12 +198,12 @@ def predict_files(options) -> int:
 def explain_files(options) -> int:
     """`planetlib explain`"""
     from planetlib.classify import Classifier
-    from planetlib.explain import map_activation, overlay_map
+    from planetlib.explain import DEFAULT_METHOD, map_activation, overlay_map
     from planetlib.figures import save_figure, show_maps
     from planetlib.images import UnreadableImage, read_image
     from planetlib.sheets import describe_prediction
 
-    classifier, code = Classifier.load(options.run), 0
+    classifier, method, code = Classifier.load(options.run), options.method or DEFAULT_METHOD, 0
     for index, path in enumerate(options.files):
         try:
             picture = read_image(path)
@@ -213,10 +213,30 @@ def explain_files(options) -> int:
             continue
         row = next(classifier.predict([path], progress=False).itertuples())
         name = options.class_name or row.predicted
-        overlay = overlay_map(picture, map_activation(classifier, picture, name, options.method))
-        figure = show_maps([("", [picture, overlay], [describe_prediction(row)[0], f"{name}, {options.method}"])], 4)
-        print(save_figure(figure, options.out / f"{index:06d}_{path.stem[:40]}_{name}_{options.method}.png"))
+        overlay = overlay_map(picture, map_activation(classifier, picture, name, method))
+        figure = show_maps([("", [picture, overlay], [describe_prediction(row)[0], f"{name}, {method}"])], 4)
+        print(save_figure(figure, options.out / f"{index:06d}_{path.stem[:40]}_{name}_{method}.png"))
     return code
+
+
+def measure_faithfulness(options) -> int:
+    """`planetlib faithful`"""
+    from planetlib.classify import Classifier
+    from planetlib.faithful import compare_methods
+    from planetlib.tables import read_samples, write_table
+
+    run = options.run.parent if options.run.is_file() else options.run
+    classifier, samples = Classifier.load(options.run), read_samples(run / "samples.csv")
+    paths = samples.path[samples.split == "test"]
+    table = compare_methods(classifier, paths)
+    print(table.round(3).to_string())
+    print(
+        f"{len(paths)} test pictures; a map that is the same everywhere has on_planet {table.attrs['planet_area']:.3f}"
+    )
+    out = options.out or run / "faithful.csv"
+    write_table(table.reset_index(), out)
+    print(f"written to {out}")
+    return 0
 
 
 def run_all_notebooks(options) -> int:

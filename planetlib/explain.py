@@ -19,7 +19,8 @@ METHODS = {
     "elementwise": GradCAMElementWise,
     "eigencam": EigenCAM,
 }
-
+#: the most faithful one: `planetlib faithful`
+DEFAULT_METHOD = "gradcam"
 
 #: colour maps even in lightness, fit for the colour-blind
 COLOURS = ("inferno", "viridis", "magma", "plasma", "cividis")
@@ -29,7 +30,7 @@ def map_activation(
     classifier: Classifier,
     picture: np.ndarray,
     class_name: str,
-    method: str = "gradcam",
+    method: str = DEFAULT_METHOD,
     stage: str | None = None,
 ) -> np.ndarray:
     """What in a picture speaks for a class.

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from planetlib.classify import Classifier
 from planetlib.data import SPLITS
 from planetlib.evaluate import Evaluation, find_foreign
-from planetlib.explain import map_activation, overlay_map
+from planetlib.explain import DEFAULT_METHOD, map_activation, overlay_map
 from planetlib.images import read_image
 from planetlib.sheets import BLUE, GREY, TILE, describe_prediction
 from planetlib.transforms import fit_to_square
@@ -279,7 +279,7 @@ def show_maps(rows: Iterable[tuple[str, Sequence[np.ndarray], Sequence[str]]], s
 
 
 def show_class_maps(
-    classifier: Classifier, predictions: pd.DataFrame, method: str = "gradcam", columns: int = 7
+    classifier: Classifier, predictions: pd.DataFrame, method: str = DEFAULT_METHOD, columns: int = 7
 ) -> Figure:
     """For the first picture of each class, downwards: itself, its map for the likeliest class and for the runner-up."""
     stacks = []

@@ -38,6 +38,7 @@ COMMANDS = [
     "evaluate",
     "predict",
     "explain",
+    "faithful",
     "notebooks",
 ]
 TINY = ["--image-size", 64, "--outliers", 2, "--head-epochs", 3, "--finetune-epochs", 1, "--batch-size", 8,
@@ -366,6 +367,29 @@ def test_an_unknown_choice_is_answered_with_the_known_ones(option, known, run, f
     assert message.startswith(f"unknown {option} 'x'; expected one of: ") and known in message
 
 
+# crossval
+
+
+def test_crossval_prints_an_interval_and_goes_on_where_it_stopped(run, fixture_folder, tmp_path):
+    order = ["crossval", "--data", fixture_folder, "--run", tmp_path, "--folds", 2, "--seeds", 3, *TINY]
+    first = run(*order)
+    assert (
+        first.code == 0 and "% Wilson interval " in first.out and "(24 images; folds are not independent" in first.out
+    )
+    assert len(pd.read_csv(tmp_path / "crossval_predictions.csv")) == 24
+    assert list(pd.read_csv(tmp_path / "crossval.csv").seed) == [3, 3]
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pt")}
+    again = run(*order)
+    assert again.code == 0 and first.out.endswith(again.out)  # but for the table of the split
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pt")} == before
+
+
+def test_crossval_refuses_a_folder_that_its_table_does_not_list(run, finished, tmp_path):
+    (tmp_path / "other").mkdir()
+    order = ["crossval", "--data", tmp_path / "other", "--run", finished, *TINY]
+    assert "lists pictures from elsewhere than" in run(*order).refused()
+
+
 # evaluate
 
 
@@ -671,3 +695,13 @@ def test_predict_reads_odd_files_and_gives_bad_ones_a_row(predict, odd, tmp_path
     colourful = [name for name in GOOD if name != "16-bit grey.png"]
     assert (table.loc[colourful, "predicted"] == "red").mean() > 0.7
     assert len(names(tmp_path / "out" / "pictures")) == len(table)
+
+
+# faithful
+
+
+def test_faithful_scores_every_method_on_the_test_pictures(run, finished, tmp_path):
+    answer = run("faithful", "--run", finished, "--out", tmp_path / "faithful.csv")
+    assert answer.code == 0 and "3 test pictures; " in answer.out
+    table = pd.read_csv(tmp_path / "faithful.csv")
+    assert sorted(table.method) == sorted(METHODS) and {"deletion", "insertion", "sanity_head", "rank"} < set(table)

@@ -17,7 +17,7 @@ from planetlib.settings import Settings
 from planetlib.tables import DataError, read_marks, read_samples, write_table
 from planetlib.transforms import draw_augmented, fit_to_square, make_training_transform, to_picture
 from planetlib.widgets import ActivationExplorer, AugmentationStudio, LabelReview, OwnPicture, PredictionsBrowser
-from planetlib.widgets.panel import SIDE, encode_png
+from planetlib.widgets.panel import SIDE, _draw_bars, encode_png
 
 AWKWARD = "<script>alert(1)<!--"
 
@@ -87,12 +87,12 @@ def test_another_draw_is_another(studio):
 
 def test_the_code_can_be_pasted_and_gives_what_is_shown(studio):
     assert "strength=1.0)" in studio.code.value
-    studio.steps["colour"].value = 0.3
+    studio.steps["blur"].value = 0.3
     code = html.unescape(studio.code.value.partition(">")[2].removesuffix("</pre>"))
     names = {}
     exec(code, names)
     settings = names["settings"]
-    assert isinstance(settings, Settings) and settings.strength["colour"] == 0.3 and settings.strength["blur"] == 1
+    assert isinstance(settings, Settings) and settings.strength["blur"] == 0.3 and settings.strength["hue"] == 1
     transform = make_training_transform(settings.recipe, 40, settings.strength)
     first = to_picture(draw_augmented(transform, studio.tensor, 0, 0))
     assert (decode(studio.sheet.value)[:40, 80:120] == first).all()
@@ -234,15 +234,26 @@ def test_the_neighbours_are_computed_ahead_where_a_kernel_waits(classifier, pred
     assert asyncio.run(walk()) == [1, 2, 2, 3, 3]
 
 
-def test_what_is_passed_by_quickly_is_not_computed_ahead(classifier, predictions):
-    async def hurry() -> int:
-        explorer = ActivationExplorer(classifier, predictions)
-        explorer.index.value = 3
-        explorer.index.value = 1
-        await asyncio.sleep(0.5)
-        return explorer.view._map.cache_info().misses
+def test_nothing_is_computed_ahead_while_a_person_hurries(classifier, predictions, monkeypatch):
+    monkeypatch.setattr("planetlib.widgets.explain.QUIET", 0.5)
 
-    assert asyncio.run(hurry()) == 3  # the first and the last were shown, and the second is the first one's neighbour
+    async def hurry() -> list[int]:
+        explorer, counts = ActivationExplorer(classifier, predictions), []
+        for place in (3, 1, 3):
+            await asyncio.sleep(0.2)
+            explorer.index.value = place
+            counts.append(explorer.view._map.cache_info().misses)
+        await asyncio.sleep(1.2)
+        return [*counts, explorer.view._map.cache_info().misses]
+
+    assert asyncio.run(hurry()) == [2, 2, 2, 3]  # the second, a neighbour of both, comes when all is quiet
+
+
+def test_names_of_classes_are_shown_as_text(classifier, predictions):
+    explorer = ActivationExplorer(classifier, predictions.assign(label=AWKWARD))
+    assert "<script" not in explorer.view.words.value and "&lt;script" in explorer.view.words.value
+    bars = _draw_bars(pd.Series({f"prob_{AWKWARD}": 1.0}), AWKWARD)
+    assert "<script" not in bars and "&lt;script" in bars
 
 
 def test_a_view_is_saved_under_a_name_that_says_what_it_is(explorer, tmp_path):

@@ -10,7 +10,7 @@ from planetlib.settings import PROJECT
 SCREENSHOTS = PROJECT / "reports" / "browser"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it runs, Playwright keeps an event loop running
 def lab(tmp_path_factory):
     """JupyterLab with the notebooks; the run folder fills as the notebooks are run in order."""
     if find_browser() is None:
@@ -21,7 +21,7 @@ def lab(tmp_path_factory):
         yield lab
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def screenshot(lab):
     """Takes a picture of the page for people to look at; of a part of it in both themes."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,147 @@
+"""How far activation maps can be trusted: do they show what the network goes by, and what it has learnt?"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import spearmanr
+from sklearn.metrics import auc
+
+from planetlib.classify import Classifier
+from planetlib.data import progress_bar
+from planetlib.explain import METHODS, map_activation
+from planetlib.images import read_image
+from planetlib.model import PlanetClassifier
+from planetlib.render import PLANETS, render_planet
+from planetlib.transforms import to_picture, to_tensor
+
+STEPS = 10  # of a deletion or insertion curve
+RENDERS = 5  # rendered pictures of each class, whose masks tell what is planet
+BATCH = 64  # pictures in a step
+#: column of `compare_methods` → whether more of it is better
+BETTER_HIGH = {"deletion": False, "insertion": True, "sanity_head": False, "sanity_all": False, "on_planet": True}
+
+
+def perturb_picture(picture: np.ndarray, heat: np.ndarray, steps: int = STEPS) -> tuple[np.ndarray, np.ndarray]:
+    """The pictures of a deletion and of an insertion curve (Petsiuk et al. 2018, RISE, arXiv:1806.07421, section 3.3).
+
+    Args:
+        picture: uint8 (H, W, 3).
+        heat: float (H, W).
+        steps: equal shares of the pixels, most important first.
+
+    Returns:
+        Two arrays uint8 (steps + 1, H, W, 3): the picture with 0, 1/steps, … all of its pixels made black; and the
+        blurred picture with as many of them brought back.
+    """
+    place = np.empty(heat.size, int)
+    place[np.argsort(-heat, axis=None, kind="stable")] = np.arange(heat.size)
+    changed = (place.reshape(heat.shape) < np.arange(steps + 1)[:, None, None] * heat.size / steps)[..., None]
+    blurred = cv2.GaussianBlur(picture, (0, 0), 5 / 224 * max(picture.shape[:2]))  # as theirs, in share of the side
+    return np.where(changed, 0, picture).astype(np.uint8), np.where(changed, picture, blurred)
+
+
+def measure_curves(
+    classifier: Classifier, picture: np.ndarray, heats: Sequence[np.ndarray], class_name: str, steps: int = STEPS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probability of a class along the curves of several maps of one picture.
+
+    Returns:
+        Deletion and insertion, float (maps, steps + 1), 0–1. The lower the area below a deletion curve, and the higher
+        that below an insertion curve, the better the map shows what the network goes by.
+    """
+    pictures = np.concatenate([part for heat in heats for part in perturb_picture(picture, heat, steps)])
+    batches = [pictures[start : start + BATCH] for start in range(0, len(pictures), BATCH)]
+    number = classifier.class_names.index(class_name)
+    tensors = (torch.stack([classifier.prepare(one) for one in batch]) for batch in batches)
+    curves = torch.cat([classifier.predict_tensors(batch)[:, number] for batch in tensors]).numpy()
+    curves = curves.reshape(len(heats), 2, steps + 1)
+    return curves[:, 0], curves[:, 1]
+
+
+def randomize_weights(classifier: Classifier, everything: bool, seed: int = 0) -> Classifier:
+    """A classifier that has forgotten what it learnt: with another head, or with no weight of the old ones."""
+    checkpoint = classifier.checkpoint
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        fresh = PlanetClassifier(checkpoint.backbone, len(checkpoint.class_names), checkpoint.head, weights="random")
+    new = {name: value for name, value in fresh.state_dict().items() if everything or name.startswith("head.")}
+    forgetful = dataclasses.replace(checkpoint, state_dict={**checkpoint.state_dict, **new})
+    return Classifier(forgetful, str(classifier.device), classifier.precision)
+
+
+def correlate_maps(heat: np.ndarray, other: np.ndarray) -> float:
+    """Size of Spearman's rank correlation of two maps, 0–1; 0 where one is the same everywhere."""
+    if np.ptp(heat) == 0 or np.ptp(other) == 0:
+        return 0.0
+    return float(abs(spearmanr(heat, other, axis=None).statistic))
+
+
+def measure_mass(heat: np.ndarray, mask: np.ndarray) -> float:
+    """Share of a map's mass that lies within a mask, 0–1: the energy-based pointing game (Wang et al. 2020, Score-CAM,
+    arXiv:1910.01279, section 4.3); 0 for a map that is zero everywhere."""
+    return float(heat[mask].sum() / max(heat.sum(), 1e-9))
+
+
+def compare_methods(
+    classifier: Classifier,
+    paths: Iterable,
+    methods: Sequence[str] = tuple(METHODS),
+    steps: int = STEPS,
+    renders: int = RENDERS,
+    seed: int = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Scores of the methods for activation maps, each map being of the class that the network predicts.
+
+    Args:
+        classifier: is explained.
+        paths: of readable pictures.
+        methods: names in `METHODS`.
+        steps: of the curves.
+        renders: rendered pictures of each class that `render` can draw.
+        seed: of the random weights and the rendered pictures.
+        progress: show a bar.
+
+    Returns:
+        A row for each method, the best first, all columns in 0–1 but the last: `deletion`, `insertion` (areas below the
+        curves); `sanity_head`, `sanity_all`: correlation with the map of a network whose head, or all of whose weights,
+        are random (Adebayo et al. 2018, arXiv:1810.03292; what does not change shows nothing of what was learnt);
+        `on_planet`: share of the map's mass on the planet, of rendered pictures, to be held against
+        `attrs["planet_area"]`, what a map would get that is the same everywhere; `rank`: mean of the ranks in the
+        five. `on_planet` is empty where no class can be rendered.
+    """
+    others = {f"sanity_{name}": randomize_weights(classifier, name == "all", seed) for name in ("head", "all")}
+    rows, areas = [], []
+    for path in progress_bar(list(paths), progress, desc="explaining", unit="image", leave=False):
+        # What the network sees, so that nothing is resized between the map and the pixels it is about.
+        tensor = classifier.prepare(read_image(path))
+        picture, name = to_picture(tensor), _predict_name(classifier, tensor)
+        heats = [map_activation(classifier, picture, name, method) for method in methods]
+        deletion, insertion = measure_curves(classifier, picture, heats, name, steps)
+        shares = np.linspace(0, 1, steps + 1)
+        for method, heat, fall, rise in zip(methods, heats, deletion, insertion):
+            scores = {"deletion": auc(shares, fall), "insertion": auc(shares, rise)}
+            for column, other in others.items():
+                scores[column] = correlate_maps(heat, map_activation(other, picture, name, method))
+            rows.append({"method": method, **scores})
+    for name in sorted(set(PLANETS) & set(classifier.class_names)):
+        for number in range(renders):
+            drawn = render_planet(name, classifier.checkpoint.image_size, seed + number)
+            areas.append(drawn.mask.mean())
+            predicted = _predict_name(classifier, to_tensor(drawn.image))
+            for method in methods:
+                heat = map_activation(classifier, drawn.image, predicted, method)
+                rows.append({"method": method, "on_planet": measure_mass(heat, drawn.mask)})
+    table = pd.DataFrame(rows, columns=["method", *BETTER_HIGH]).groupby("method", sort=False).mean()
+    ranks = [table[column].rank(ascending=not high) for column, high in BETTER_HIGH.items()]
+    table["rank"] = pd.concat(ranks, axis=1).mean(axis=1)
+    table.attrs["planet_area"] = float(np.mean(areas)) if areas else float("nan")
+    return table.sort_values("rank", kind="stable")
+
+
+def _predict_name(classifier: Classifier, tensor: torch.Tensor) -> str:
+    return classifier.class_names[int(classifier.predict_tensors(tensor[None]).argmax())]
