@@ -26,10 +26,11 @@ PLACE = {"lean": (-60, 60), "roll": (-180, 180), "diameter": (0.25, 2), "reach":
 
 def _draw_mercury(size: int, rng: Generator) -> Array:
     """Grey to brown stone, at times in enhanced colour, with craters and rays all over and no dark seas."""
-    tone = (200, 400, 0.05, 0.4) if rng.random() < 0.25 else (15, 50, 0, 0.3)
-    stone = draw_palette(rng, tone[:2], tone[2:], (0.35, 0.75), 3, rng.uniform(0.02, 0.12))
+    enhanced = rng.random() < 0.2
+    hue, saturation = ((200, 400), (0.05, 0.5)) if enhanced else ((15, 50), (0, 0.25))
+    stone = draw_palette(rng, hue, saturation, (0.3, 0.75), 3, rng.uniform(0.02, 0.1))
     relief = (rng.uniform(0.001, 0.008), rng.uniform(0.1, 1), int(rng.integers(60, 250)), rng.uniform(0.01, 0.03))
-    paint = partial(BODIES["moon"].paint, stone=stone, dark=stone.split()[0], rays=int(rng.integers(2, 20)))
+    paint = partial(BODIES["moon"].paint, stone=stone, dark=stone.split()[1], rays=int(rng.integers(2, 20)))
     body = replace(BODIES["moon"], paint=paint, relief=relief, minnaert=rng.uniform(0.6, 1.1))
     return render_body(replace(body, **PLACE), size, rng).image
 
