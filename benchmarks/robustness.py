@@ -35,7 +35,15 @@ TRAINED = {
 }
 #: row → file of the run of "robust" it reads
 DERIVED = {"head only": "head.pt", "fine-tuned weights alone": "finetune_state.pt"}
-SHORT = {"image_size": 64, "rendered": 1, "views": 1, "head_epochs": 2, "finetune_epochs": 1, "precision": "float32"}
+SHORT = {
+    "image_size": 64,
+    "rendered": 1,
+    "outliers": 2,
+    "views": 1,
+    "head_epochs": 2,
+    "finetune_epochs": 1,
+    "precision": "float32",
+}
 
 
 def train_variant(settings: Settings, samples: pd.DataFrame) -> None:

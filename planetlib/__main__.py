@@ -42,6 +42,7 @@ TRAIN_OPTIONS = [
     ("weights", str, "imagenet (default) or random"),
     ("head", str, "linear (default) or reference (1024, 512, ReLU, Dropout)"),
     ("recipe", str, "augmentation and what goes with it: robust (default) or reference"),
+    ("outliers", int, "pictures of each kind that the detector of unknowns learns from (default: 60)"),
     ("rendered", int, "rendered pictures mixed into the training of each planet (default: 60; reference: 0)"),
     ("finetuned-share", float, "of the weights kept, the rest being stage one's (default: 0.7; reference: 1)"),
     ("seed", int, "of split, first weights, order and augmentation (default: 0)"),

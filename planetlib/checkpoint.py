@@ -15,7 +15,7 @@ from torch import Tensor
 from planetlib import PlanetlibError
 from planetlib.model import PlanetClassifier
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
 STAGES = ("head", "finetune")  # in the order of training
 # What zipfile, torch and pickle raise for a file that is damaged or of another kind.
 _UNREADABLE = (zipfile.BadZipFile, OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError)
@@ -47,7 +47,9 @@ class Checkpoint:
         epoch: of that stage, from 1.
         metrics: of that epoch, on the validation split.
         temperature: logits are divided by it before the softmax.
-        unknown_threshold: a prediction less confident than this is `unknown`.
+        detector: of pictures of none of the classes, see `planetlib.unknowns`; empty until the stage is calibrated.
+        unknown_threshold: a picture whose score for «none of these» is above this is `unknown`.
+        calibration: what was found when temperature, detector and threshold were fitted.
         recipe: `Settings.recipe_choices()`.
         data_fingerprint: `fingerprint_samples` of the table it was trained on.
         versions: `library_versions()` at the time.
@@ -63,7 +65,9 @@ class Checkpoint:
     epoch: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     temperature: float = 1.0
-    unknown_threshold: float = 0.0
+    detector: dict[str, Tensor] = field(default_factory=dict)
+    unknown_threshold: float = 1.0
+    calibration: dict[str, float] = field(default_factory=dict)
     recipe: dict = field(default_factory=dict)
     data_fingerprint: str = ""
     versions: dict[str, str] = field(default_factory=library_versions)

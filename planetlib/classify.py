@@ -1,7 +1,7 @@
 """`Classifier`: a checkpoint applied to pictures, files and folders of any size.
 
 The predictions table (pandas) has one row for each input, in input order:
-`path, label, predicted, confidence, status, error, prob_<class>…`.
+`path, label, predicted, confidence, unknown_score, status, error, prob_<class>…`.
 """
 
 import os
@@ -22,6 +22,9 @@ from planetlib.images import UnreadableImage, read_image
 from planetlib.model import choose_device, use_precision
 from planetlib.tables import DataError
 from planetlib.transforms import fit_to_square, to_tensor
+from planetlib.unknowns import STAGES, score_unknown
+
+NOTHING = torch.empty(0, 0), torch.empty(0)  # what is found in no picture
 
 
 class Classifier:
@@ -57,11 +60,27 @@ class Classifier:
         """A picture, uint8 (H, W, 3), as the model's input, uint8 (3, size, size)."""
         return to_tensor(fit_to_square(picture, self.checkpoint.image_size, self.checkpoint.fit))
 
+    def embed_tensors(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, classes) of prepared images (B, 3, H, W), and what the unknown detector looks at (B, S)."""
+        with torch.inference_mode(), use_precision(self.precision, self.device):
+            features, lower = self.model.features_and_stages(images.to(self.device), STAGES)
+            return self.model.head(features).float().cpu(), lower.float().cpu()
+
     def predict_tensors(self, images: Tensor) -> Tensor:
         """Probabilities (B, classes) of prepared images (B, 3, H, W), calibrated by the checkpoint's temperature."""
-        with torch.inference_mode(), use_precision(self.precision, self.device):
-            logits = self.model(images.to(self.device)).float()
-        return (logits / self.checkpoint.temperature).softmax(1).cpu()
+        return self.score_tensors(images)[0]
+
+    def score_tensors(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities and scores for «none of these» of prepared images (B, 3, H, W), in one pass.
+
+        Returns:
+            Probabilities (B, classes), calibrated by the checkpoint's temperature, and scores (B,), 0–1; NaN where the
+            checkpoint has not been calibrated.
+        """
+        logits, lower = self.embed_tensors(images)
+        detector, known = self.checkpoint.detector, len(self.class_names)
+        unknown = score_unknown(detector, lower, known) if detector else torch.full((len(logits),), torch.nan)
+        return (logits / self.checkpoint.temperature).softmax(1), unknown
 
     def predict(
         self, paths: Iterable, labels: Iterable[str] | None = None, batch_size: int = 32, progress: bool = True
@@ -79,12 +98,11 @@ class Classifier:
         batches = self.stream(zip(paths, labels, strict=True), batch_size)
         with progress_bar(None, progress, desc="predicting", total=len(paths), unit="image", leave=False) as bar:
             tables = [table for table in batches if bar.update(len(table)) or True]
-        return pd.concat(tables, ignore_index=True) if tables else self._make_table([], np.empty((0, 0)))
+        return pd.concat(tables, ignore_index=True) if tables else self._make_table([], NOTHING)
 
     def predict_picture(self, picture: np.ndarray, name: str = "") -> pd.Series:
         """The row of the predictions table for a picture in memory, uint8 (H, W, 3); `path` is its name."""
-        probabilities = self.predict_tensors(self.prepare(picture)[None]).numpy()
-        return self._make_table([(name, "", "")], probabilities).iloc[0]
+        return self._make_table([(name, "", "")], self.score_tensors(self.prepare(picture)[None])).iloc[0]
 
     def stream(self, inputs: Iterable[tuple[str, str]], batch_size: int = 32) -> Iterator[pd.DataFrame]:
         """The predictions table in pieces of `batch_size` rows; memory does not grow with the number of inputs.
@@ -104,8 +122,8 @@ class Classifier:
                     return
                 rows = [(path, label, *future.result()) for path, label, future in ahead.popleft()]
                 images = [image for *_, image, _ in rows if image is not None]
-                probabilities = self.predict_tensors(torch.stack(images)).numpy() if images else np.empty((0, 0))
-                yield self._make_table([(path, label, error) for path, label, _, error in rows], probabilities)
+                found = self.score_tensors(torch.stack(images)) if images else NOTHING
+                yield self._make_table([(path, label, error) for path, label, _, error in rows], found)
 
     def _read(self, path: str) -> tuple[Tensor | None, str]:
         try:
@@ -113,20 +131,22 @@ class Classifier:
         except UnreadableImage as error:
             return None, error.reason
 
-    def _make_table(self, rows: list[tuple[str, str, str]], probabilities: np.ndarray) -> pd.DataFrame:
-        """Rows of (path, label, error); `probabilities` has a line for each row without an error."""
+    def _make_table(self, rows: list[tuple[str, str, str]], found: tuple[Tensor, Tensor]) -> pd.DataFrame:
+        """Rows of (path, label, error); `found`, of `score_tensors`, has a line for each row without an error."""
         table = pd.DataFrame(rows, columns=["path", "label", "error"])
         readable = (table.error == "").to_numpy()
-        full = np.full((len(table), len(self.class_names)), np.nan)
+        full, unknown = np.full((len(table), len(self.class_names)), np.nan), np.full(len(table), np.nan)
         if readable.any():
-            full[readable] = probabilities
+            full[readable], unknown[readable] = found
         best = np.where(readable, np.nan_to_num(full).argmax(1), -1)
         table["predicted"] = [self.class_names[index] if index >= 0 else "" for index in best]
         table["confidence"] = full.max(1)
-        unsure = readable & (table.confidence < self.checkpoint.unknown_threshold)
-        table["status"] = np.select([~readable, unsure], ["unreadable", "unknown"], "ok")
+        table["unknown_score"] = unknown
+        # NaN is not above any threshold: what is unreadable, or was never calibrated, is not called unknown.
+        foreign = unknown > self.checkpoint.unknown_threshold
+        table["status"] = np.select([~readable, foreign], ["unreadable", "unknown"], "ok")
         names = [f"prob_{name}" for name in self.class_names]
-        ordered = table[["path", "label", "predicted", "confidence", "status", "error"]]
+        ordered = table[["path", "label", "predicted", "confidence", "unknown_score", "status", "error"]]
         return pd.concat([ordered, pd.DataFrame(full, columns=names)], axis=1)
 
 

@@ -121,9 +121,12 @@ def cross_validate(options) -> int:
 
 def evaluate_run(options) -> int:
     """`planetlib evaluate`"""
+    import pandas as pd
+
+    from planetlib.card import add_evaluation
     from planetlib.classify import Classifier
     from planetlib.data import find_samples, split_samples
-    from planetlib.evaluate import evaluate_predictions, write_evaluation
+    from planetlib.evaluate import evaluate_predictions, undo_temperature, write_evaluation
     from planetlib.figures import save_evaluation
     from planetlib.tables import read_samples
 
@@ -135,24 +138,27 @@ def evaluate_run(options) -> int:
         raise PlanetlibError(
             f"{options.data or run}: holds none of the run's classes: {', '.join(classifier.class_names)}"
         )
-    if foreign.any():
-        print(
-            f"left out, none of the run's classes: {', '.join(sorted(samples.label[foreign].unique()))}",
-            file=sys.stderr,
-        )
-        samples = samples[~foreign]
+    unknowns, samples = samples[foreign], samples[~foreign]
     if options.split == "test" and options.data is not None:
         checked = _check(samples, options.audit)
         code = _report_unreadable(checked)
         samples = split_samples(checked, classifier.checkpoint.recipe["seed"])
     samples = samples[samples.split == "test"] if options.split == "test" else samples
+    samples = pd.concat([samples, unknowns])  # of these it has seen none, so all of them are test pictures
     predictions = classifier.predict(samples.path, samples.label)
     evaluation = evaluate_predictions(predictions)
+    uncalibrated = evaluate_predictions(undo_temperature(predictions, classifier.checkpoint.temperature))
     out = options.out or run / "evaluation"
     write_evaluation(evaluation, predictions, out)
-    save_evaluation(evaluation, predictions, out)
+    save_evaluation(evaluation, predictions, out, uncalibrated, classifier.checkpoint.unknown_threshold)
+    if options.run.is_dir():  # the card is that of the folder's last stage; a file may be of an earlier one
+        name = f"{options.split} pictures" + (f" of {options.data.resolve().name}" if options.data else "")
+        add_evaluation(run, name, predictions, classifier.checkpoint.temperature)
     print(evaluation.by_class.round(3).to_string())
+    if len(unknowns):
+        print(f"counted as unknowns: {', '.join(sorted(unknowns.label.unique()))}")
     print(*(f"{name}: {value:.4g}" for name, value in evaluation.summary.items() if value is not None), sep="\n")
+    print(f"calibration_error_at_temperature_1: {uncalibrated.summary['calibration_error']:.4g}")
     print(f"written to {out}")
     return max(code, _report_unreadable(predictions))
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 from scipy.stats import binomtest
-from sklearn.metrics import classification_report, confusion_matrix
+from sklearn.metrics import classification_report, confusion_matrix, roc_auc_score
 
 from planetlib.tables import DataError, write_table
 
@@ -19,7 +20,8 @@ class Evaluation:
 
     Attributes:
         summary: `images, unreadable, accuracy, balanced_accuracy, mean_confidence, mean_confidence_when_wrong,
-            calibration_error`, all but the counts in 0–1.
+            calibration_error, called_unknown`, all but the counts in 0–1; where there are pictures of none of the
+            classes, `score_unknowns` as well.
         by_class: index class; `precision, recall, f1, images, right, accuracy, low, high`; the last two are the 95 %
             Wilson interval of the accuracy.
         confusion: counts, index true class, columns predicted class.
@@ -38,16 +40,19 @@ def evaluate_predictions(predictions: pd.DataFrame, bins: int = 10) -> Evaluatio
     """Scores the rows whose label is known and whose picture could be read.
 
     A picture that is called unknown counts by the class that was likeliest. Classes of which there is no picture count
-    as columns of the confusion matrix only.
+    as columns of the confusion matrix only. Pictures whose label is none of the network's classes count for nothing but
+    `score_unknowns`.
 
     Args:
         predictions: the predictions table.
         bins: of confidence, equally wide, for calibration.
 
     Raises:
-        DataError: no row has both a label and a prediction.
+        DataError: no row has both a label, one of the network's classes, and a prediction.
     """
-    known = predictions[(predictions.label != "") & (predictions.status != "unreadable")]
+    labelled = predictions[(predictions.label != "") & (predictions.status != "unreadable")]
+    foreign = find_foreign(labelled)
+    known = labelled[~foreign]
     if known.empty:
         raise DataError("nothing to evaluate: no picture has both a known class and a prediction")
     right = (known.label == known.predicted).to_numpy()
@@ -70,12 +75,52 @@ def evaluate_predictions(predictions: pd.DataFrame, bins: int = 10) -> Evaluatio
         "mean_confidence": float(known.confidence.mean()),
         "mean_confidence_when_wrong": float(known.confidence[~right].mean()) if not right.all() else None,
         "calibration_error": float((gaps * calibration.images).sum() / len(known)),
+        "called_unknown": float((known.status == "unknown").mean()),
     }
+    if foreign.any():
+        summary |= score_unknowns(known, labelled[foreign])
     counts = confusion_matrix(known.label, known.predicted, labels=names)
     confusion = pd.DataFrame(counts, pd.Index(names, name="true"), pd.Index(names, name="predicted")).loc[labels]
     return Evaluation(
         summary, by_class, confusion, calibration, known[~right].sort_values("confidence", ascending=False)
     )
+
+
+def find_foreign(predictions: pd.DataFrame) -> pd.Series:
+    """Which rows (bool) have a label that is none of the network's classes; a row without a label is not one."""
+    names = {column.removeprefix("prob_") for column in predictions if column.startswith("prob_")}
+    return ~predictions.label.isin(names | {""})
+
+
+def score_unknowns(known: pd.DataFrame, foreign: pd.DataFrame) -> dict[str, float]:
+    """How well pictures of none of the classes are told from those of the classes.
+
+    Args:
+        known: rows of the predictions table whose label is one of the network's classes.
+        foreign: rows whose label is none of them.
+
+    Returns:
+        `unknowns`, how many; `unknown_auroc`, the area under the ROC curve; `unknowns_let_through`, the share that is
+        not called unknown; `unknowns_let_through_at_95`, the same were the threshold laid so that 95 % of these known
+        pictures pass: what the score is worth, wherever the threshold was fitted.
+    """
+    scores = np.concatenate([known.unknown_score, foreign.unknown_score])
+    if np.isnan(scores).any():  # a checkpoint of a stage that was interrupted
+        return {"unknowns": len(foreign)}
+    threshold = np.quantile(known.unknown_score, 0.95)
+    return {
+        "unknowns": len(foreign),
+        "unknown_auroc": float(roc_auc_score(np.arange(len(scores)) >= len(known), scores)),
+        "unknowns_let_through": float((foreign.status != "unknown").mean()),
+        "unknowns_let_through_at_95": float((foreign.unknown_score <= threshold).mean()),
+    }
+
+
+def undo_temperature(predictions: pd.DataFrame, temperature: float) -> pd.DataFrame:
+    """The predictions table as it would be without calibration: probabilities and confidence at temperature 1."""
+    columns = [column for column in predictions if column.startswith("prob_")]
+    raw = softmax(temperature * np.log(predictions[columns].to_numpy(float).clip(1e-30)), axis=1)
+    return predictions.assign(confidence=raw.max(axis=1), **dict(zip(columns, raw.T)))
 
 
 def wilson_interval(right: int, images: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from planetlib.classify import Classifier
 from planetlib.data import SPLITS
-from planetlib.evaluate import Evaluation
+from planetlib.evaluate import Evaluation, find_foreign
 from planetlib.explain import DEFAULT_METHOD, map_activation, overlay_map
 from planetlib.images import read_image
 from planetlib.sheets import BLUE, GREY, TILE, describe_prediction
@@ -182,11 +182,20 @@ def plot_class_accuracy(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def plot_calibration(evaluation: Evaluation) -> Figure:
-    """Reliability diagram: accuracy against confidence, over the number of pictures in each bin."""
+def plot_calibration(evaluation: Evaluation, uncalibrated: Evaluation | None = None) -> Figure:
+    """Reliability diagram: accuracy against confidence, over the number of pictures in each bin.
+
+    Args:
+        evaluation: of the predictions as they are.
+        uncalibrated: of the same at temperature 1 (`undo_temperature`), to be drawn beside it.
+    """
     table = evaluation.calibration
     figure, axes = new_figure(2, 1, 4.6, 4.6, sharex=True, height_ratios=[3, 1])
     axes[0, 0].plot([0, 1], [0, 1], ":", color=GREY, label="as sure as right")
+    if uncalibrated:
+        before, error = uncalibrated.calibration, uncalibrated.summary["calibration_error"]
+        label = f"at temperature 1: error {error:.1%}"
+        axes[0, 0].plot(before.confidence, before.accuracy, "^--", color=ORANGE, label=label)
     axes[0, 0].plot(table.confidence, table.accuracy, "o-", color=BLUE, label="pictures")
     axes[0, 0].set(ylabel="accuracy", ylim=(-0.02, 1.05), xlim=(0, 1.02))
     axes[0, 0].set_title(f"expected calibration error {evaluation.summary['calibration_error']:.1%}", fontsize=10)
@@ -196,18 +205,52 @@ def plot_calibration(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def save_evaluation(evaluation: Evaluation, predictions: pd.DataFrame, folder: str | Path) -> list[Path]:
-    """Saves the figures of an evaluation; the one of wrong pictures only where there are any."""
+def plot_unknowns(predictions: pd.DataFrame, threshold: float) -> Figure:
+    """Scores for «none of these» of pictures of the classes and of others, with the threshold between them."""
+    labelled = predictions[(predictions.label != "") & (predictions.status != "unreadable")]
+    kinds = ["one of the classes", "none of the classes"]
+    kind = np.take(kinds, find_foreign(labelled))
+    figure, axes = new_figure(width=6, height=3.2)
+    seaborn.histplot(
+        labelled.assign(kind=kind), x="unknown_score", hue="kind", hue_order=kinds,
+        palette=[BLUE, ORANGE], bins=np.linspace(0, 1, 21), stat="proportion", common_norm=False, ax=axes[0, 0],
+    )  # fmt: skip
+    axes[0, 0].axvline(threshold, color="black", ls=":")
+    axes[0, 0].set(xlabel="score for «none of these»; unknown to the right of the line", ylabel="share of pictures")
+    axes[0, 0].get_legend().set_title("")
+    return figure
+
+
+def save_evaluation(
+    evaluation: Evaluation,
+    predictions: pd.DataFrame,
+    folder: str | Path,
+    uncalibrated: Evaluation | None = None,
+    threshold: float = 1.0,
+) -> list[Path]:
+    """Saves the figures of an evaluation; those of wrong pictures and of unknowns only where there are any.
+
+    Args:
+        evaluation: of `predictions`.
+        predictions: the predictions table.
+        folder: receives them.
+        uncalibrated: see `plot_calibration`.
+        threshold: see `plot_unknowns`.
+    """
+    foreign = find_foreign(predictions)
     figures = {
         "confusion": plot_confusion(evaluation),
         "confusion_normalised": plot_confusion(evaluation, normalised=True),
         "class_accuracy": plot_class_accuracy(evaluation),
-        "calibration": plot_calibration(evaluation),
-        "predictions": show_predictions(predictions),
+        "calibration": plot_calibration(evaluation, uncalibrated),
+        "predictions": show_predictions(predictions[~foreign]),
     }
-    (Path(folder) / "wrong.png").unlink(missing_ok=True)  # of an earlier evaluation
+    for name in ("wrong", "unknowns"):
+        (Path(folder) / f"{name}.png").unlink(missing_ok=True)  # of an earlier evaluation
     if len(evaluation.wrong):
         figures["wrong"] = show_predictions(evaluation.wrong, limit=len(evaluation.wrong))
+    if foreign.any():
+        figures["unknowns"] = plot_unknowns(predictions, threshold)
     return [save_figure(figure, Path(folder) / f"{name}.png") for name, figure in figures.items()]
 
 

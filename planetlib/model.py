@@ -100,6 +100,11 @@ _PARTS = {
 BACKBONES = {**{name: (name,) for name in _PARTS}, "ensemble": ("efficientnet_b3", "resnet50")}
 
 
+def backbone_licences(backbone: str) -> dict[str, str]:
+    """Part of a backbone in `BACKBONES` → the licence of its pretrained weights."""
+    return {name: _PARTS[name].licence for name in BACKBONES[backbone]}
+
+
 class PlanetClassifier(nn.Module):
     """Backbone(s), global average pooling and a head.
 
@@ -133,13 +138,23 @@ class PlanetClassifier(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Pooled features (B, F) of images (B, 3, H, W): RGB, uint8 0–255 or float 0–1."""
+        return torch.cat([pooled[-1] for pooled in self._pool_stages(images)], 1)
+
+    def features_and_stages(self, images: Tensor, stages: int) -> tuple[Tensor, Tensor]:
+        """The features (B, F), and beside them what each backbone's last `stages` stages put out, pooled (B, S)."""
+        pooled = self._pool_stages(images)
+        lower = [values for of_backbone in pooled for values in of_backbone[-stages:]]
+        return torch.cat([of_backbone[-1] for of_backbone in pooled], 1), torch.cat(lower, 1)
+
+    def _pool_stages(self, images: Tensor) -> list[list[Tensor]]:
+        """For each backbone what each of its stages puts out (B, channels), pooled."""
         images = images.contiguous(memory_format=torch.channels_last)
         images = images / 255 if images.dtype == torch.uint8 else images
         pooled = []
         for name, stages in self.backbones.items():
-            normalised = (images - self.get_buffer(f"{name}_mean")) / self.get_buffer(f"{name}_std")
-            pooled.append(stages(normalised).mean((2, 3)))
-        return torch.cat(pooled, 1)
+            values = (images - self.get_buffer(f"{name}_mean")) / self.get_buffer(f"{name}_std")
+            pooled.append([(values := stage(values)).mean((2, 3)) for stage in stages])
+        return pooled
 
     @property
     def stage_names(self) -> list[str]:

@@ -13,6 +13,7 @@ FIXTURE = PROJECT / "data" / "fixture"
 #: bounds of the settings that are whole numbers
 LEAST = {
     "image_size": 32,
+    "outliers": 1,
     "views": 1,
     "rendered": 0,
     "head_epochs": 1,
@@ -40,6 +41,7 @@ class Settings:
         recipe: a name in `planetlib.transforms.RECIPES`; how pictures are fitted to the square and augmented.
         strength: of the augmentation; 0 is none, 1 the recipe's. By name of the step, it is that step's alone.
         rendered: pictures drawn by `planetlib.variety` that are mixed into the training of each class that it can draw.
+        outliers: pictures of each kind in `planetlib.outliers` that the detector of unknowns learns from.
         views: augmented views of each training image that stage one computes features of.
         head_epochs: epochs of stage one (the backbone is frozen).
         finetune_epochs: epochs of stage two (the backbone's tail is free).
@@ -72,6 +74,7 @@ class Settings:
     recipe: str = "robust"
     strength: float | dict[str, float] = 1.0
     rendered: int = 60
+    outliers: int = 60
     views: int = 3
     head_epochs: int = 20
     finetune_epochs: int = 6
@@ -119,6 +122,7 @@ PROFILES = {
     "fixture": {
         "image_size": 160,
         "rendered": 0,  # its pictures are rendered anyway
+        "outliers": 8,
         "head_epochs": 20,
         "finetune_epochs": 5,
         "patience": 20,

@@ -20,6 +20,8 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
 from planetlib import PlanetlibError, require_known
+from planetlib.calibrate import calibrate
+from planetlib.card import CARD, write_card
 from planetlib.checkpoint import STAGES, Checkpoint, CheckpointError, read_torch, write_torch
 from planetlib.data import ImageData, make_loader, progress_bar
 from planetlib.loop import extract_features, interpolate_weights, make_schedule, run_epoch
@@ -34,7 +36,7 @@ from planetlib.variety import draw_variants
 def train_stage(
     stage: str, settings: Settings, samples: pd.DataFrame, resume: bool = False, progress: bool = True
 ) -> pd.DataFrame:
-    """Trains one stage and keeps its best checkpoint, by validation loss.
+    """Trains one stage, keeps its best checkpoint, by validation loss, and calibrates it.
 
     An interrupt (Ctrl-C, the stop button) ends the stage after saying what is kept and how to go on.
 
@@ -62,6 +64,7 @@ def train_stage(
         run.clear()
     try:
         run.train()
+        run.finish()
     except KeyboardInterrupt:
         kept = f"its best checkpoint is {run.best_path}" if run.best_path.exists() else "nothing is kept yet"
         print(f"Interrupted after epoch {run.epoch} of {run.epochs} of stage '{stage}'; {kept}. "
@@ -118,7 +121,7 @@ class StageRun:
             self._forget(stage)
 
     def _forget(self, stage: str) -> None:
-        for path in (self.run / f"{stage}.pt", self.run / f"{stage}_state.pt"):
+        for path in (self.run / f"{stage}.pt", self.run / f"{stage}_state.pt", self.run / CARD):
             path.unlink(missing_ok=True)
         self.history = self.history[self.history.stage != stage]
 
@@ -169,6 +172,14 @@ class StageRun:
                 self._keep(learning_rate, train, val, time.perf_counter() - started)
                 self._log(writer)
                 bar.set_postfix_str(f"validation: loss {val[0]:.3f}, accuracy {val[1]:.1%}")
+
+    def finish(self) -> None:
+        """Calibrates the checkpoint and writes its card, unless that is done; an interrupt leaves it to be done."""
+        checkpoint = Checkpoint.load(self.best_path)
+        if not checkpoint.detector:
+            checkpoint = calibrate(checkpoint, self.settings, self.samples, self.progress)
+            write_card(self.run, checkpoint, self.samples, self.settings)
+            checkpoint.save(self.best_path)
 
     def _make_batches(self):
         """A function from epoch to training batches, and the validation batches."""

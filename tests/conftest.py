@@ -73,7 +73,7 @@ def trained_run(fixture_folder, samples, tmp_path_factory) -> Settings:
     settings = Settings(
         data=fixture_folder, run=run, figures=run / "figures", image_size=64, views=2, head_epochs=12,
         finetune_epochs=3, free_stages=2, head_lr=0.01, batch_size=8, patience=99, label_smoothing=0.0, strength=0.3,
-        precision="float32", workers=0, device="cpu",
+        precision="float32", workers=0, device="cpu", outliers=4,
     )  # fmt: skip
     for stage in ("head", "finetune"):
         train_stage(stage, settings, samples, progress=False)
@@ -99,6 +99,7 @@ def predictions_of(rows: list[tuple], names: list[str], path: str) -> pd.DataFra
     """A predictions table of (label, predicted, confidence, status) rows, all of one picture."""
     table = pd.DataFrame(rows, columns=["label", "predicted", "confidence", "status"])
     table.insert(0, "path", path)
+    table["unknown_score"] = np.where(table.status == "unknown", 0.9, 0.1)
     table["error"] = np.where(table.status == "unreadable", "empty file", "")
     for name in names:
         table[f"prob_{name}"] = np.where(

@@ -14,8 +14,8 @@ from planetlib.classify import Classifier, gather_inputs, write_predictions
 from planetlib.images import read_image
 from planetlib.tables import DataError
 
-COLUMNS = ["path", "label", "predicted", "confidence", "status", "error", "prob_blue", "prob_green", "prob_red"]
-PROBABILITIES = COLUMNS[-3:]
+PROBABILITIES = ["prob_blue", "prob_green", "prob_red"]
+COLUMNS = ["path", "label", "predicted", "confidence", "unknown_score", "status", "error", *PROBABILITIES]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_table_has_a_row_for_each_input_in_input_order(classifier, paths, sample
 def test_words_are_strings_and_numbers_are_floats(classifier, paths):
     table = classifier.predict(paths[:2], progress=False)
     assert all(pd.api.types.is_string_dtype(table[name]) for name in ("path", "label", "predicted", "status", "error"))
-    assert all(table[name].dtype == np.float64 for name in ("confidence", *PROBABILITIES))
+    assert all(table[name].dtype == np.float64 for name in ("confidence", "unknown_score", *PROBABILITIES))
 
 
 def test_prediction_is_the_likeliest_class_and_confidence_its_probability(classifier, paths, samples):
@@ -123,17 +123,32 @@ def test_logits_are_divided_by_the_temperature(classifier, paths):
         torch.testing.assert_close(cooled, (logits / temperature).softmax(1), rtol=1e-5, atol=1e-6)
 
 
-def test_below_the_threshold_a_prediction_is_unknown_and_keeps_its_class(classifier, paths):
-    sure = classifier.predict(paths, progress=False)
-    threshold = float(sure.confidence.median())
+def test_above_the_threshold_a_picture_is_unknown_and_keeps_its_class(classifier, paths):
+    sure = with_choices(classifier, unknown_threshold=1.0).predict(paths, progress=False)
+    threshold = float(sure.unknown_score.median())
     table = with_choices(classifier, unknown_threshold=threshold).predict(paths, progress=False)
-    assert (table.status == "unknown").tolist() == (sure.confidence < threshold).tolist()
-    assert set(table.status) == {"ok", "unknown"}
+    assert (table.status == "unknown").tolist() == (sure.unknown_score > threshold).tolist()
+    assert set(sure.status) == {"ok"} and set(table.status) == {"ok", "unknown"}
     pd.testing.assert_frame_equal(table.drop(columns="status"), sure.drop(columns="status"))
 
 
+def test_a_checkpoint_that_was_not_calibrated_calls_nothing_unknown(classifier, paths):
+    table = with_choices(classifier, detector={}, unknown_threshold=0.0).predict(paths, progress=False)
+    assert table.unknown_score.isna().all() and set(table.status) == {"ok"}
+
+
+def test_score_and_probabilities_are_of_one_pass(classifier, paths, monkeypatch):
+    image = classifier.prepare(read_image(paths[0]))[None]
+    passes = []
+    stem = classifier.model.get_stage("efficientnet_lite0.stem")
+    with stem.register_forward_hook(lambda *_: passes.append(1)):
+        probabilities, unknown = classifier.score_tensors(image)
+    assert len(passes) == 1 and unknown.shape == (1,) and 0 <= unknown <= 1
+    assert torch.equal(probabilities, classifier.predict_tensors(image))
+
+
 def test_an_unreadable_file_is_not_called_unknown(classifier, tmp_path):
-    table = with_choices(classifier, unknown_threshold=1.0).predict([tmp_path / "missing.png"], progress=False)
+    table = with_choices(classifier, unknown_threshold=0.0).predict([tmp_path / "missing.png"], progress=False)
     assert table.status.tolist() == ["unreadable"]
 
 

@@ -52,7 +52,7 @@ def settings(fixture_folder, tmp_path_factory) -> Settings:
     return Settings(
         fixture_folder, tmp_path_factory.mktemp("folds"), tmp_path_factory.mktemp("figures"), image_size=64, views=1,
         head_epochs=3, finetune_epochs=1, free_stages=1, head_lr=0.01, batch_size=8, precision="float32", workers=0,
-        device="cpu",
+        device="cpu", outliers=2,
     )  # fmt: skip
 
 

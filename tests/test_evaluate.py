@@ -6,9 +6,16 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score
 
-from planetlib.evaluate import calibration_table, evaluate_predictions, wilson_interval, write_evaluation
+from planetlib.evaluate import (
+    calibration_table,
+    evaluate_predictions,
+    undo_temperature,
+    wilson_interval,
+    write_evaluation,
+)
 from planetlib.tables import DataError
 
 pytestmark = pytest.mark.filterwarnings("error")  # a report is no place for warnings about absent classes
@@ -124,13 +131,41 @@ def test_all_wrong():
     assert evaluation.confusion.loc["earth"].tolist() == [0, 1, 0]
 
 
-def test_a_label_that_is_no_class_of_the_checkpoint_is_all_wrong_and_has_its_row():
-    evaluation = evaluate_predictions(make_predictions([("sun", "mars", 0.9, "ok"), ("mars", "mars", 0.8, "ok")]))
-    assert evaluation.by_class.recall.to_dict() == {"mars": 1, "sun": 0}
-    assert evaluation.confusion.loc["sun"].to_dict() == {"earth": 0, "mars": 1, "sun": 0, "venus": 0}
+def test_pictures_of_no_class_of_the_checkpoint_count_for_the_unknowns_alone():
+    rows = [(name, "mars", 0.8, "ok") for name in ["mars"] * 20 + ["sun"] * 4]
+    predictions = make_predictions(rows)
+    predictions["unknown_score"] = [*np.linspace(0, 0.19, 20), 0.05, 0.185, 0.5, 0.9]
+    predictions["status"] = np.where(predictions.unknown_score > 0.6, "unknown", "ok")
+    evaluation = evaluate_predictions(predictions)
+    assert evaluation.by_class.recall.to_dict() == {"mars": 1} and evaluation.summary["images"] == 20
+    assert evaluation.confusion.index.tolist() == ["mars"] and len(evaluation.wrong) == 0
+    pairs = [score > known for score in (0.0501, 0.185, 0.5, 0.9) for known in np.linspace(0, 0.19, 20)]
+    assert evaluation.summary["unknown_auroc"] == pytest.approx((np.sum(pairs) - 0.5) / len(pairs))  # a tie is half
+    assert (evaluation.summary["unknowns"], evaluation.summary["unknowns_let_through"]) == (4, 3 / 4)
+    assert evaluation.summary["unknowns_let_through_at_95"] == 1 / 4  # of the known, one of 20 is above
+    assert evaluation.summary["called_unknown"] == 0
 
 
-@pytest.mark.parametrize("rows", [[], [("", "earth", 0.9, "ok")], [("earth", "", math.nan, "unreadable")]])
+def test_without_scores_unknowns_are_only_counted():
+    predictions = make_predictions([("sun", "mars", 0.9, "ok"), ("mars", "mars", 0.8, "ok")])
+    summary = evaluate_predictions(predictions.assign(unknown_score=math.nan)).summary
+    assert summary["unknowns"] == 1 and "unknown_auroc" not in summary
+
+
+def test_undoing_a_temperature_gives_the_softmax_of_the_logits():
+    logits = np.array([[2.0, 1.0, -1.0], [0.5, 3.0, 0.0]])
+    predictions = make_predictions(ROWS[:2])
+    names = ["prob_earth", "prob_mars", "prob_venus"]
+    predictions[names] = softmax(logits / 2.5, axis=1)
+    raw = undo_temperature(predictions, 2.5)
+    np.testing.assert_allclose(raw[names], softmax(logits, axis=1))
+    np.testing.assert_allclose(raw.confidence, softmax(logits, axis=1).max(1))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [[], [("", "earth", 0.9, "ok")], [("earth", "", math.nan, "unreadable")], [("sun", "earth", 0.9, "ok")]],
+)
 def test_nothing_to_evaluate_is_told(rows):
     with pytest.raises(DataError, match="nothing to evaluate: no picture has both a known class and a prediction"):
         evaluate_predictions(make_predictions(rows))

@@ -41,8 +41,8 @@ COMMANDS = [
     "faithful",
     "notebooks",
 ]
-TINY = ["--image-size", 64, "--head-epochs", 3, "--finetune-epochs", 1, "--batch-size", 8, "--workers", 0,
-        "--precision", "float32", "--device", "cpu"]  # fmt: skip
+TINY = ["--image-size", 64, "--outliers", 2, "--head-epochs", 3, "--finetune-epochs", 1, "--batch-size", 8,
+        "--workers", 0, "--precision", "float32", "--device", "cpu"]  # fmt: skip
 
 
 class Answer(NamedTuple):
@@ -416,13 +416,17 @@ def test_evaluate_writes_into_the_run_unless_told_where(run, finished, tmp_path)
     assert (tmp_path / "evaluation" / "report.json").exists()
 
 
-def test_evaluate_of_a_whole_folder_leaves_foreign_classes_out(run, trained_run, spoilt, fixture_folder, tmp_path):
+def test_evaluate_of_a_whole_folder_counts_foreign_classes_as_unknowns(
+    run, trained_run, spoilt, fixture_folder, tmp_path
+):
     copy_picture(fixture_folder / "red" / "red 1.png", spoilt / "venus" / "v.png")
     answer = run("evaluate", "--run", trained_run.run, "--data", spoilt, "--split", "all", "--out", tmp_path / "out")
     assert answer.code == 1
-    lines = ["left out, none of the run's classes: venus", *(line.format(spoilt) for line in BAD_LINES)]
-    assert answer.err.splitlines() == lines
+    assert answer.err.splitlines() == [line.format(spoilt) for line in BAD_LINES]
+    assert "counted as unknowns: venus\n" in answer.out
     report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["unknowns"] == 1 and 0 <= report["unknown_auroc"] <= 1
+    assert "unknowns.png" in names(tmp_path / "out")
     assert (report["images"], report["unreadable"], list(report["classes"])) == (24, 2, ["blue", "green", "red"])
     right = sum(score["right"] for score in report["classes"].values())
     assert report["accuracy"] == pytest.approx(right / 24)
@@ -435,9 +439,10 @@ def test_evaluate_of_a_folder_deals_it_as_the_training_did(run, finished, spoilt
     copy_picture(fixture_folder / "red" / "red 1.png", spoilt / "venus" / "v.png")
     answer = run("evaluate", "--run", finished, "--data", spoilt, "--out", tmp_path / "out")
     assert answer.code == 1  # although the unreadable ones are in no split
-    assert answer.err.splitlines()[1:] == [line.format(spoilt) for line in BAD_LINES]
+    assert answer.err.splitlines() == [line.format(spoilt) for line in BAD_LINES]
     samples, written = pd.read_csv(finished / "samples.csv"), pd.read_csv(tmp_path / "out" / "predictions.csv")
-    assert [Path(p).name for p in written.path] == [Path(p).name for p in samples.path[samples.split == "test"]]
+    dealt = [Path(p).name for p in samples.path[samples.split == "test"]]
+    assert [Path(p).name for p in written.path] == [*dealt, "v.png"]  # it has seen no venus, so all are test pictures
 
 
 @pytest.mark.parametrize("split", ["test", "all"])

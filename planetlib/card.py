@@ -1,0 +1,122 @@
+"""The model card of a run (Mitchell et al. 2019, arXiv:1810.03993): what it is, what it was seen to do, where it fails.
+
+`MODEL_CARD.md` lies in the run folder. Training writes it anew; each evaluation adds a section of its own or renews it.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from planetlib.checkpoint import Checkpoint
+from planetlib.classify import Classifier
+from planetlib.evaluate import evaluate_predictions, undo_temperature
+from planetlib.model import backbone_licences
+from planetlib.settings import Settings
+
+CARD = "MODEL_CARD.md"
+LIMITS = """\
+- Whatever it is shown, it names one of its classes. The score for «none of these» catches much of what is none of them,
+  but not all: what looks like a class, such as mercury like the moon, may pass.
+- It has seen pictures of few sources. On pictures of another kind (another camera, false colour, a close-up without a
+  limb) it is less often right than in its own validation, and its confidence is worth less.
+- A confidence of 80 % means that of many such answers one in five is wrong, as far as the sections below bear it out.
+- For teaching, and for sorting pictures that a person looks over; not for decisions that nobody looks over.
+"""
+
+
+def write_card(run: str | os.PathLike, checkpoint: Checkpoint, samples: pd.DataFrame, settings: Settings) -> Path:
+    """Writes the card of a calibrated checkpoint, with its results in validation and no others yet.
+
+    Args:
+        run: folder.
+        checkpoint: calibrated.
+        samples: the samples table it was trained on.
+        settings: those it was trained with.
+
+    Returns:
+        The file.
+    """
+    val = samples[samples.split == "val"]
+    predictions = Classifier(checkpoint, settings.device).predict(val.path, val.label, progress=False)
+    counts = samples.groupby(["label", "split"]).size().unstack(fill_value=0).rename_axis("class")
+    counts = counts.reindex(columns=["train", "val", "test"], fill_value=0)
+    licences = {"not pretrained": "none"} if settings.weights == "random" else backbone_licences(checkpoint.backbone)
+    found = checkpoint.calibration
+    text = f"""# Model card: {checkpoint.backbone}, {len(checkpoint.class_names)} classes
+
+`{checkpoint.stage}.pt`, epoch {checkpoint.epoch}; sees squares of {checkpoint.image_size} pixels, fitted by
+`{checkpoint.fit}`.
+
+## Data
+
+Folder `{Path(settings.data).resolve().name}`, fingerprint `{checkpoint.data_fingerprint}`, pictures by split:
+
+{_make_table(counts)}
+
+## Recipe
+
+{", ".join(f"{name} {value}" for name, value in checkpoint.recipe.items() if value not in ("", None))}
+
+## Calibration
+
+Logits are divided by {checkpoint.temperature:.3f}, fitted on augmented validation pictures; their mean log loss went
+from {found["log_loss_before"]:.3f} to {found["log_loss_after"]:.3f}.
+
+## Unknowns
+
+A picture whose score for «none of these» is above {checkpoint.unknown_threshold:.3f} is called unknown; 95 % of the
+augmented validation pictures are below. Of drawn bodies and textures that the detector had not seen,
+{found["outliers_called_unknown"]:.0%} are above (area under the ROC curve {found["outlier_auroc"]:.3f}).
+
+## Limits
+
+{LIMITS}
+## Licences
+
+- Weights: {"; ".join(f"{licence} ({name})" for name, licence in licences.items())}
+- Data: that of the pictures in the folder, which planetlib does not know; `data/README.md` has it for the data sets it
+  offers. The trained weights may be bound by both.
+
+## Versions
+
+{", ".join(f"{name} {version}" for name, version in checkpoint.versions.items())}
+
+{describe_evaluation("validation pictures", predictions, checkpoint.temperature)}"""
+    path = Path(run) / CARD
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def add_evaluation(run: str | os.PathLike, name: str, predictions: pd.DataFrame, temperature: float) -> None:
+    """Adds a section of results to the card, in place of an earlier one of the same name; does nothing without a card.
+
+    Args:
+        run: folder.
+        name: of what was evaluated, such as `test pictures of planets`; no path.
+        predictions: the predictions table.
+        temperature: the checkpoint's.
+    """
+    path = Path(run) / CARD
+    if path.is_file():
+        section = describe_evaluation(name, predictions, temperature)
+        heading = section.partition("\n")[0]
+        parts = re.split(r"^(?=## )", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        kept = [part for part in parts if part.partition("\n")[0] != heading]
+        path.write_text("".join([*kept, section]), encoding="utf-8")
+
+
+def describe_evaluation(name: str, predictions: pd.DataFrame, temperature: float) -> str:
+    """A section of the card; arguments as `add_evaluation`."""
+    evaluation = evaluate_predictions(predictions)
+    before = evaluate_predictions(undo_temperature(predictions, temperature)).summary["calibration_error"]
+    by_class = evaluation.by_class[["images", "right", "precision", "recall"]].rename_axis("class").round(3)
+    found = {**evaluation.summary, "calibration_error_at_temperature_1": before}
+    lines = [f"- {key.replace('_', ' ')}: {value:.4g}" for key, value in found.items() if value is not None]
+    return f"## Results: {name}\n\n{_make_table(by_class)}\n\n" + "\n".join(lines) + "\n\n"
+
+
+def _make_table(table: pd.DataFrame) -> str:
+    rows = [["class", *table.columns], ["---"] * (1 + len(table.columns)), *table.reset_index().values.tolist()]
+    return "\n".join(f"| {' | '.join(str(cell) for cell in row)} |" for row in rows)

@@ -1,0 +1,40 @@
+"""«None of these»: tells pictures of the classes from pictures of anything else, by what the backbone sees in them."""
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+#: how many of a backbone's last stages the detector looks at
+STAGES = 3
+#: inverse strength of the detector's regularisation; strong, as the outliers it learns from are not those it will meet
+C = 1e-3
+
+
+def fit_detector(features: Tensor, numbers: Tensor, known: int) -> dict[str, Tensor]:
+    """Fits a linear classifier of the classes and of kinds of outliers (Hendrycks et al. 2019, arXiv:1812.04606).
+
+    That outliers have kinds lets each be told from the class it looks like: mercury from the moon, venus from mars.
+
+    Args:
+        features: (N, S), see `PlanetClassifier.features_and_stages`.
+        numbers: (N,), below `known` of a class, from there on of a kind of outlier.
+        known: how many classes there are.
+
+    Returns:
+        `weight` (K, S) and `bias` (K,), on features as they come; the rows of the classes are the first `known`.
+    """
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=C, class_weight="balanced", max_iter=200))
+    model.fit(features.numpy().astype(np.float64), numbers.numpy())
+    scaler, linear = model[0], model[-1]
+    weight = linear.coef_ / scaler.scale_
+    bias = linear.intercept_ - weight @ scaler.mean_
+    return {"weight": torch.tensor(weight, dtype=torch.float32), "bias": torch.tensor(bias, dtype=torch.float32)}
+
+
+def score_unknown(detector: dict[str, Tensor], features: Tensor, known: int) -> Tensor:
+    """How likely each picture is none of the `known` classes (B,), 0–1, of features (B, S)."""
+    shares = torch.nn.functional.linear(features, detector["weight"], detector["bias"]).softmax(1)
+    return shares[:, known:].sum(1)

@@ -1,0 +1,57 @@
+"""What is fitted when a stage has ended: temperature, detector, threshold."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch.nn import functional
+
+from planetlib.calibrate import calibrate, fit_temperature
+from planetlib.checkpoint import Checkpoint
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
+def test_the_temperature_that_made_the_labels_is_found(temperature):
+    torch.manual_seed(0)
+    logits = 4 * torch.randn(20_000, 5)
+    labels = torch.multinomial((logits / temperature).softmax(1), 1)[:, 0]
+    assert fit_temperature(logits, labels) == pytest.approx(temperature, rel=0.05)
+
+
+def test_no_other_temperature_makes_the_labels_likelier():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(200, 3), torch.randint(3, (200,))
+    logits[torch.arange(200), labels] += 1
+    best = fit_temperature(logits, labels)
+    loss = functional.cross_entropy(logits / best, labels)
+    assert all(loss < functional.cross_entropy(logits / (best * factor), labels) for factor in (0.8, 0.95, 1.05, 1.25))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(trained_run) -> Checkpoint:
+    return Checkpoint.load(trained_run.run / "finetune.pt")
+
+
+def test_training_ends_with_a_calibrated_checkpoint(checkpoint, trained_run):
+    assert checkpoint.temperature != 1 and 0 < checkpoint.unknown_threshold < 1
+    rows, _ = checkpoint.detector["weight"].shape
+    assert rows > len(checkpoint.class_names) and len(checkpoint.detector["bias"]) == rows
+    assert Checkpoint.load(trained_run.run / "head.pt").detector
+    assert sum(value.nbytes for value in checkpoint.detector.values()) < 1e6
+
+
+def test_calibration_leaves_weights_alone_and_lowers_the_loss(checkpoint, trained_run, samples):
+    bare = dataclasses.replace(checkpoint, temperature=1.0, detector={}, unknown_threshold=1.0, calibration={})
+    again = calibrate(bare, trained_run, samples, progress=False)
+    assert again.state_dict is bare.state_dict and bare.temperature == 1
+    assert again.calibration["log_loss_after"] < again.calibration["log_loss_before"]
+    assert again.temperature == checkpoint.temperature and again.unknown_threshold == checkpoint.unknown_threshold
+    assert all(torch.equal(value, checkpoint.detector[name]) for name, value in again.detector.items())
+
+
+def test_the_users_own_class_is_no_kind_of_outlier(checkpoint, trained_run, samples):
+    venus = samples.assign(label=samples.label.replace("red", "venus"))
+    names = [name.replace("red", "venus") for name in checkpoint.class_names]
+    bare = dataclasses.replace(checkpoint, class_names=names, detector={})
+    detector = calibrate(bare, trained_run, venus, progress=False).detector
+    assert len(detector["bias"]) == len(checkpoint.detector["bias"]) - 1

@@ -1,0 +1,48 @@
+"""The model card: what it says, that it names no place, and that evaluations find their section."""
+
+import re
+
+import pytest
+
+from planetlib.card import CARD, add_evaluation
+from planetlib.checkpoint import Checkpoint
+
+
+@pytest.fixture
+def card(trained_run, tmp_path):
+    path = tmp_path / CARD
+    path.write_bytes((trained_run.run / CARD).read_bytes())
+    return path
+
+
+def test_training_writes_the_card_of_its_last_stage(trained_run, samples):
+    text = (trained_run.run / CARD).read_text(encoding="utf-8")
+    checkpoint = Checkpoint.load(trained_run.run / "finetune.pt")
+    for words in ("`finetune.pt`", checkpoint.data_fingerprint, f"Folder `{trained_run.data.name}`", "seed 0",
+                  "Apache-2.0", f"divided by {checkpoint.temperature:.3f}", "## Limits", "torch ",
+                  f"above {checkpoint.unknown_threshold:.3f}"):  # fmt: skip
+        assert words in text, words
+    for label, part in samples.groupby("label"):
+        assert (
+            f"| {label} | {' | '.join(str((part.split == split).sum()) for split in ('train', 'val', 'test'))} |"
+            in text
+        )
+    assert str(trained_run.data.parent) not in text
+
+
+def test_an_evaluation_adds_its_section_and_a_second_one_replaces_it(card, predictions):
+    before = card.read_text(encoding="utf-8")
+    add_evaluation(card.parent, "all pictures of photos", predictions, 1.0)
+    once = card.read_text(encoding="utf-8")
+    assert once.startswith(before) and once.count("## Results: all pictures of photos\n") == 1
+    assert "- accuracy: 0.6667\n" in once and "| mars | 3 | 2 |" in once
+    add_evaluation(card.parent, "test pictures", predictions, 1.0)
+    add_evaluation(card.parent, "all pictures of photos", predictions.head(7), 1.0)
+    text = card.read_text(encoding="utf-8")
+    assert re.findall(r"## Results: (.*)", text) == ["validation pictures", "test pictures", "all pictures of photos"]
+    assert "- images: 7\n" in text
+
+
+def test_without_a_card_nothing_is_written(tmp_path, predictions):
+    add_evaluation(tmp_path, "test pictures", predictions, 1.0)
+    assert not list(tmp_path.iterdir())
