@@ -15,14 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from planetlib.checkpoint import Checkpoint
-from planetlib.classify import Classifier
-from planetlib.data import ImageData, make_loader, progress_bar
-from planetlib.outliers import OUTLIERS, draw_outliers
-from planetlib.render import PLANETS
+from planetlib.model import choose_device
 from planetlib.settings import Settings
-from planetlib.transforms import make_training_transform
 from planetlib.unknowns import fit_detector, score_unknown
-from planetlib.variety import draw_variants
+from planetlib.views import Views
 
 #: share of the augmented validation pictures that the threshold lets pass as known
 ACCEPTED = 0.95
@@ -48,8 +44,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 def calibrate(checkpoint: Checkpoint, settings: Settings, samples: pd.DataFrame, progress: bool = True) -> Checkpoint:
     """Fits temperature, detector and threshold of a checkpoint.
 
-    The detector learns from the training pictures, the rendered planets and four fifths of the drawn outliers;
-    temperature and threshold are fitted on the validation pictures.
+    The detector learns from a view that the training saw; temperature and threshold are fitted on validation views.
 
     Args:
         checkpoint: of a stage that has ended.
@@ -58,49 +53,29 @@ def calibrate(checkpoint: Checkpoint, settings: Settings, samples: pd.DataFrame,
         progress: show bars.
 
     Returns:
-        The checkpoint with all of these. `calibration` has the validation pictures' mean log loss before and
-        after, the area under the ROC curve of them against outliers that the detector has not seen, and the share of
-        those that is called unknown.
+        The checkpoint with all of these. `calibration` has the validation pictures' mean log loss before and after,
+        and, of a run with outliers, the area under the ROC curve of them against outliers that the run has not
+        learnt from, and the share of those that is called unknown.
     """
-    names, size = checkpoint.class_names, checkpoint.image_size
-    kinds = tuple(kind for kind in OUTLIERS if kind not in names)  # a class of the user's is none of the unknowns
-    outliers = draw_outliers(kinds, settings.outliers, size, settings.seed)
-    numbers = np.repeat(np.arange(len(names), len(names) + len(kinds)), settings.outliers)
-    held_out = np.arange(len(numbers)) % settings.outliers >= round(0.8 * settings.outliers)
-    transform = make_training_transform(settings.recipe, size, settings.strength)
-
-    def embed(split: str, views: int, drawn: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, Tensor, Tensor]:
-        part = samples[samples.split == split]
-        data = ImageData(pd.concat([part] * views), names, size, checkpoint.fit, transform, settings.seed, progress)
-        # Views that the training did not draw; those of validation it did not learn from.
-        data.epoch = settings.head_epochs + settings.finetune_epochs
-        for pixels, labels in drawn:
-            data.add_rendered(pixels, labels)
-        batches = make_loader(data, settings.batch_size, workers=settings.workers)
-        batches = progress_bar(batches, progress, desc="calibrating", unit="step", leave=False)
-        found = [(*classifier.embed_tensors(images), labels) for images, labels in batches]
-        return tuple(torch.cat(parts) for parts in zip(*found))
-
-    classifier = Classifier(checkpoint, settings.device)
-    planets = [name for name in names if name in PLANETS and settings.rendered]
-    drawn = [(outliers[~held_out], numbers[~held_out])]
-    if planets:
-        variants = draw_variants(tuple(planets), settings.rendered, size, settings.seed)
-        drawn.append((variants, np.repeat([names.index(name) for name in planets], settings.rendered)))
-    _, features, labels = embed("train", 1, drawn)
-    detector = fit_detector(features, labels, len(names))
-
-    logits, features, labels = embed("val", settings.views, [(outliers[held_out], numbers[held_out])])
-    known = labels < len(names)
-    scores = score_unknown(detector, features, len(names))
-    temperature = fit_temperature(logits[known], labels[known])
-    threshold = float(np.quantile(scores[known].numpy(), ACCEPTED))
+    device, known = choose_device(settings.device), len(checkpoint.class_names)
+    model = checkpoint.build_model().to(device)
+    train, val = (Views(split, settings, samples, model, progress) for split in ("train", "val"))
+    features, lower = (torch.cat(parts) for parts in zip(*map(val.embed, val.numbers)))
+    with torch.inference_mode():
+        logits = model.head(features.to(device))[:, :known].cpu()
+    labels = val.labels.repeat(len(val.numbers))
+    planets = labels < known
+    temperature = fit_temperature(logits[planets], labels[planets])
     found = {
-        "log_loss_before": float(functional.cross_entropy(logits[known], labels[known])),
-        "log_loss_after": float(functional.cross_entropy(logits[known] / temperature, labels[known])),
-        "outlier_auroc": float(roc_auc_score(~known.numpy(), scores.numpy())) if held_out.any() else float("nan"),
-        "outliers_called_unknown": float((scores[~known] > threshold).float().mean()),
+        "log_loss_before": float(functional.cross_entropy(logits[planets], labels[planets])),
+        "log_loss_after": float(functional.cross_entropy(logits[planets] / temperature, labels[planets])),
     }
-    return dataclasses.replace(
-        checkpoint, temperature=temperature, detector=detector, unknown_threshold=threshold, calibration=found
-    )
+    fitted = {"temperature": temperature, "calibration": found}
+    if settings.outliers:
+        detector = fit_detector(train.embed(0)[1], train.labels, known)
+        scores = score_unknown(detector, lower, known)
+        threshold = float(np.quantile(scores[planets].numpy(), ACCEPTED))
+        found["outlier_auroc"] = float(roc_auc_score(~planets.numpy(), scores.numpy()))
+        found["outliers_called_unknown"] = float((scores[~planets] > threshold).float().mean())
+        fitted |= {"detector": detector, "unknown_threshold": threshold}
+    return dataclasses.replace(checkpoint, **fitted)

@@ -40,6 +40,7 @@ class Checkpoint:
         backbone: a name in `BACKBONES`.
         head: `linear` or `reference`.
         class_names: in the order of the logits.
+        outlier_kinds: what else it learnt to tell; their logits come after those of the classes.
         image_size: side of the square in pixels.
         fit: how a picture is fitted to it, `pad` or `squash`.
         state_dict: the weights.
@@ -58,6 +59,7 @@ class Checkpoint:
     backbone: str
     head: str
     class_names: list[str]
+    outlier_kinds: list[str]
     image_size: int
     fit: str
     state_dict: dict[str, Tensor]
@@ -97,7 +99,8 @@ class Checkpoint:
 
     def build_model(self) -> PlanetClassifier:
         """The model with these weights, in evaluation mode, channels last."""
-        model = PlanetClassifier(self.backbone, len(self.class_names), self.head, weights="random")
+        outputs = len(self.class_names) + len(self.outlier_kinds)
+        model = PlanetClassifier(self.backbone, outputs, self.head, weights="random")
         model.load_state_dict(self.state_dict)
         return model.eval().to(memory_format=torch.channels_last)
 

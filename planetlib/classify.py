@@ -19,10 +19,10 @@ from torch import Tensor
 from planetlib.checkpoint import Checkpoint, find_checkpoint
 from planetlib.data import find_images, path_text, progress_bar
 from planetlib.images import UnreadableImage, read_image
-from planetlib.model import choose_device, use_precision
+from planetlib.model import DETECTOR_STAGES, choose_device, use_precision
 from planetlib.tables import DataError
 from planetlib.transforms import fit_to_square, to_tensor
-from planetlib.unknowns import STAGES, score_unknown
+from planetlib.unknowns import score_unknown
 
 NOTHING = torch.empty(0, 0), torch.empty(0)  # what is found in no picture
 
@@ -63,8 +63,9 @@ class Classifier:
     def embed_tensors(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, classes) of prepared images (B, 3, H, W), and what the unknown detector looks at (B, S)."""
         with torch.inference_mode(), use_precision(self.precision, self.device):
-            features, lower = self.model.features_and_stages(images.to(self.device), STAGES)
-            return self.model.head(features).float().cpu(), lower.float().cpu()
+            maps = self.model.pass_trunk(images.to(self.device), DETECTOR_STAGES)
+            features, lower = self.model.embed(maps, DETECTOR_STAGES)
+            return self.model.head(features)[:, : len(self.class_names)].float().cpu(), lower.float().cpu()
 
     def predict_tensors(self, images: Tensor) -> Tensor:
         """Probabilities (B, classes) of prepared images (B, 3, H, W), calibrated by the checkpoint's temperature."""

@@ -67,7 +67,8 @@ def randomize_weights(classifier: Classifier, everything: bool, seed: int = 0) -
     checkpoint = classifier.checkpoint
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        fresh = PlanetClassifier(checkpoint.backbone, len(checkpoint.class_names), checkpoint.head, weights="random")
+        outputs = len(checkpoint.class_names) + len(checkpoint.outlier_kinds)
+        fresh = PlanetClassifier(checkpoint.backbone, outputs, checkpoint.head, weights="random")
     new = {name: value for name, value in fresh.state_dict().items() if everything or name.startswith("head.")}
     forgetful = dataclasses.replace(checkpoint, state_dict={**checkpoint.state_dict, **new})
     return Classifier(forgetful, str(classifier.device), classifier.precision)

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from planetlib import PlanetlibError, require_known
 
+#: how many of each backbone's last stages the detector of unknowns looks at
+DETECTOR_STAGES = 3
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -110,7 +112,7 @@ class PlanetClassifier(nn.Module):
 
     Args:
         backbone: a name in `BACKBONES`.
-        classes: number of classes.
+        classes: number of outputs.
         head: `linear`, or `reference` (1024, 512, ReLU, Dropout).
         weights: `imagenet` or `random`.
 
@@ -133,28 +135,37 @@ class PlanetClassifier(nn.Module):
         self.set_free_stages([])
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, classes) of images (B, 3, H, W): RGB, uint8 0–255 or float 0–1."""
+        """Logits (B, outputs) of images (B, 3, H, W): RGB, uint8 0–255 or float 0–1."""
         return self.head(self.features(images))
 
     def features(self, images: Tensor) -> Tensor:
         """Pooled features (B, F) of images (B, 3, H, W): RGB, uint8 0–255 or float 0–1."""
-        return torch.cat([pooled[-1] for pooled in self._pool_stages(images)], 1)
+        return self.embed(self.pass_trunk(images, 1), 1)[0]
 
-    def features_and_stages(self, images: Tensor, stages: int) -> tuple[Tensor, Tensor]:
-        """The features (B, F), and beside them what each backbone's last `stages` stages put out, pooled (B, S)."""
-        pooled = self._pool_stages(images)
-        lower = [values for of_backbone in pooled for values in of_backbone[-stages:]]
-        return torch.cat([of_backbone[-1] for of_backbone in pooled], 1), torch.cat(lower, 1)
-
-    def _pool_stages(self, images: Tensor) -> list[list[Tensor]]:
-        """For each backbone what each of its stages puts out (B, channels), pooled."""
+    def pass_trunk(self, images: Tensor, tail: int) -> list[Tensor]:
+        """What all but the last `tail` stages of each backbone make of images (B, 3, H, W): maps (B, C, H', W')."""
         images = images.contiguous(memory_format=torch.channels_last)
         images = images / 255 if images.dtype == torch.uint8 else images
-        pooled = []
+        maps = []
         for name, stages in self.backbones.items():
             values = (images - self.get_buffer(f"{name}_mean")) / self.get_buffer(f"{name}_std")
-            pooled.append([(values := stage(values)).mean((2, 3)) for stage in stages])
-        return pooled
+            maps.append(stages[: max(0, len(stages) - tail)](values))
+        return maps
+
+    def embed(self, maps: Iterable[Tensor], tail: int) -> tuple[Tensor, Tensor]:
+        """Goes on where `pass_trunk` left off.
+
+        Returns:
+            Features (B, F), and what the last `DETECTOR_STAGES` of each backbone put out, pooled (B, S); of those only
+            the ones in the tail.
+        """
+        features, lower = [], []
+        for stages, values in zip(self.backbones.values(), maps, strict=True):
+            values = values.contiguous(memory_format=torch.channels_last)
+            pooled = [(values := stage(values)).mean((2, 3)) for stage in stages[max(0, len(stages) - tail) :]]
+            features.append(pooled[-1])
+            lower += pooled[-DETECTOR_STAGES:]
+        return torch.cat(features, 1), torch.cat(lower, 1)
 
     @property
     def stage_names(self) -> list[str]:
@@ -200,6 +211,18 @@ class PlanetClassifier(nn.Module):
         for name in self.stage_names if self.norm == "frozen" else set(self.stage_names) - set(self.free_stages):
             self.get_stage(name).eval()
         return self
+
+
+class Tail(nn.Module):
+    """The part of a model that training goes on from: maps of `pass_trunk` → logits; it shares the model's weights."""
+
+    def __init__(self, model: PlanetClassifier, tail: int):
+        super().__init__()
+        self.model, self.tail = model, tail
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        """Logits (B, outputs) of maps (B, C, H, W), one of each backbone."""
+        return self.model.head(self.model.embed(maps, self.tail)[0])
 
 
 def _build_head(head: str, features: int, classes: int) -> nn.Sequential:

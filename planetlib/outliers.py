@@ -168,9 +168,8 @@ def draw_outlier(kind: str, size: int = 128, seed: int = 0) -> Array:
     return OUTLIERS[kind](size, np.random.default_rng([seed, *kind.encode()]))
 
 
-@lru_cache(maxsize=1)  # both stages of a run ask for the same
-def draw_outliers(kinds: tuple[str, ...], count: int, size: int, seed: int = 0) -> Array:
-    """Draws `count` pictures of each kind, uint8 (len(kinds) · count, size, size, 3), by kind; not to be written to."""
-    scenes = [(kind, size, seed * SEEDS_PER_SET + number) for kind in kinds for number in range(count)]
+def draw_outliers(kinds: tuple[str, ...], numbers: range, size: int, seed: int = 0) -> Array:
+    """Draws the pictures of these numbers of each kind, uint8 (len(kinds) · len(numbers), size, size, 3), by kind."""
+    scenes = [(kind, size, seed * SEEDS_PER_SET + number) for kind in kinds for number in numbers]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return np.stack(list(pool.map(draw_outlier, *zip(*scenes))))

@@ -27,7 +27,6 @@ from planetlib.texture import (
     twirl_points,
 )
 
-_SUPERSAMPLE = 2
 SEEDS_PER_SET = 100_000
 
 
@@ -216,11 +215,14 @@ def render_planet(name: str, size: int = 128, seed: int = 0) -> Rendering:
     """
     if name not in BODIES:
         raise ValueError(f"unknown planet {name!r}; possible are {', '.join(PLANETS)}")
-    return render_body(BODIES[name], size, np.random.default_rng([seed, *name.encode()]))
+    return render_body(BODIES[name], size, np.random.default_rng([seed, *name.encode()]), 2)
 
 
-def render_body(body: Body, size: int, rng: Generator) -> Rendering:
-    """Draw one body of any kind, as `render_planet`; what is random is drawn from ``rng``."""
+def render_body(body: Body, size: int, rng: Generator, supersample: int = 1) -> Rendering:
+    """Draw one body of any kind, as `render_planet`; what is random is drawn from ``rng``.
+
+    With ``supersample`` 2, each pixel is the mean of four: smoother at the limb, four times slower.
+    """
     radius = rng.uniform(*body.diameter)
     centre = rng.uniform(-0.7, 0.7, 2) * max(1 - radius * body.reach, 0.05)
     gains = rng.uniform(0.85, 1.2) * rng.uniform(0.95, 1.05, 3)
@@ -233,7 +235,7 @@ def render_body(body: Body, size: int, rng: Generator) -> Rendering:
     # Rings are dull seen from their dark side: keep the sun on the viewer's side of the equator.
     light[1] = np.copysign(light[1], lean)
 
-    fine = size * _SUPERSAMPLE
+    fine = size * supersample
     canvas = _stars(fine, rng)
     steps = (np.arange(fine) + 0.5) / fine * 2 - 1
     x, y = np.meshgrid((steps - centre[0]) / radius, (-steps - centre[1]) / radius)

@@ -13,8 +13,8 @@ FIXTURE = PROJECT / "data" / "fixture"
 #: bounds of the settings that are whole numbers
 LEAST = {
     "image_size": 32,
-    "outliers": 1,
-    "views": 1,
+    "outliers": 0,
+    "views": 0,
     "rendered": 0,
     "head_epochs": 1,
     "finetune_epochs": 1,
@@ -41,8 +41,9 @@ class Settings:
         recipe: a name in `planetlib.transforms.RECIPES`; how pictures are fitted to the square and augmented.
         strength: of the augmentation; 0 is none, 1 the recipe's. By name of the step, it is that step's alone.
         rendered: pictures drawn by `planetlib.variety` that are mixed into the training of each class that it can draw.
-        outliers: pictures of each kind in `planetlib.outliers` that the detector of unknowns learns from.
-        views: augmented views of each training image that stage one computes features of.
+        outliers: pictures of each kind in `planetlib.outliers` that are mixed into the training, as classes of their
+            own that are never predicted (Hendrycks et al. 2019, arXiv:1812.04606); 0 leaves unknowns undetected.
+        views: augmented views of each training image, which epochs meet in turn; 0 draws a new one in each epoch.
         head_epochs: epochs of stage one (the backbone is frozen).
         finetune_epochs: epochs of stage two (the backbone's tail is free).
         free_stages: how many of the backbone's stages, counted from its end, stage two frees.
@@ -51,7 +52,6 @@ class Settings:
         weight_decay: of AdamW.
         label_smoothing: share of the target that is spread over all classes (Szegedy et al. 2016, arXiv:1512.00567).
         norm: of the stages that stage two frees: BatchNorm statistics are `frozen` as pretrained, or `moving`.
-        finetuned_share: the weights kept lie this far along the line from those of stage one, 0, to the fine-tuned, 1.
         warmup: share of a stage's steps in which the learning rate rises linearly, before the cosine.
         patience: epochs without a better validation loss after which a stage stops.
         batch_size: images in a step.
@@ -61,7 +61,7 @@ class Settings:
         seed: of the split, the head's first weights, the order of images and the augmentation.
 
     Raises:
-        PlanetlibError: a number is below its bound in `LEAST`, or a share is not in 0–1.
+        PlanetlibError: a number is below its bound in `LEAST`, or `label_smoothing` is not in 0–1.
     """
 
     data: Path
@@ -75,7 +75,7 @@ class Settings:
     strength: float | dict[str, float] = 1.0
     rendered: int = 60
     outliers: int = 60
-    views: int = 3
+    views: int = 4
     head_epochs: int = 20
     finetune_epochs: int = 6
     free_stages: int = 5
@@ -84,7 +84,6 @@ class Settings:
     weight_decay: float = 1e-4
     label_smoothing: float = 0.1
     norm: str = "frozen"
-    finetuned_share: float = 0.7
     warmup: float = 0.1
     patience: int = 20
     batch_size: int = 32
@@ -97,9 +96,8 @@ class Settings:
         for name, least in LEAST.items():
             if (value := getattr(self, name)) is not None and value < least:
                 raise PlanetlibError(f"{name} is {value}; expected {least} or more")
-        for name in ("label_smoothing", "finetuned_share"):
-            if not 0 <= (value := getattr(self, name)) <= 1:
-                raise PlanetlibError(f"{name} is {value}; expected a share, 0 to 1")
+        if not 0 <= self.label_smoothing <= 1:
+            raise PlanetlibError(f"label_smoothing is {self.label_smoothing}; expected a share, 0 to 1")
 
     def replace(self, **changes) -> "Settings":
         """A copy with some choices changed."""
@@ -114,7 +112,22 @@ class Settings:
 #: what a recipe asks for beside its transforms; robust is what `Settings` has anyway
 RECIPE_SETTINGS = {
     "robust": {},
-    "reference": {"rendered": 0, "label_smoothing": 0.0, "norm": "moving", "finetuned_share": 1.0},
+    # As published, save that the optimiser is AdamW, and that the epoch of least validation loss is kept.
+    "reference": {
+        "head": "reference",
+        "rendered": 0,
+        "outliers": 0,
+        "views": 0,
+        "head_epochs": 15,
+        "finetune_epochs": 85,
+        "head_lr": 5e-4,
+        "finetune_lr": 5e-5,
+        "weight_decay": 1e-5,
+        "label_smoothing": 0.0,
+        "norm": "moving",
+        "patience": 85,
+        "batch_size": 16,
+    },
 }
 
 PROFILES = {

@@ -5,32 +5,31 @@ on from), and for both `history.csv` and `tensorboard/`. Whatever is random in a
 epoch), so a run that was killed and resumed ends with the same weights, to the last bit, as one that was left alone.
 """
 
-import copy
 import math
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from sklearn.utils.class_weight import compute_class_weight
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 from torch.utils.tensorboard import SummaryWriter
 
 from planetlib import PlanetlibError, require_known
 from planetlib.calibrate import calibrate
 from planetlib.card import CARD, write_card
 from planetlib.checkpoint import STAGES, Checkpoint, CheckpointError, read_torch, write_torch
-from planetlib.data import ImageData, make_loader, progress_bar
-from planetlib.loop import extract_features, interpolate_weights, make_schedule, run_epoch
-from planetlib.model import PlanetClassifier, choose_device
-from planetlib.render import PLANETS
+from planetlib.data import make_loader, progress_bar
+from planetlib.loop import make_schedule, run_epoch
+from planetlib.model import PlanetClassifier, Tail, choose_device
 from planetlib.settings import Settings
 from planetlib.tables import DataError, fingerprint_samples, write_table
-from planetlib.transforms import RECIPES, make_training_transform
-from planetlib.variety import draw_variants
+from planetlib.transforms import RECIPES
+from planetlib.views import Views, clear_views, outlier_kinds
 
 
 def train_stage(
@@ -49,9 +48,9 @@ def train_stage(
 
     Returns:
         History of the run so far, one row for each epoch: `stage, epoch, learning_rate, train_loss, train_accuracy,
-        val_loss, val_accuracy, seconds`. Losses and accuracies are means over samples, not over batches; those of
-        validation are of the weights that are kept (`Settings.finetuned_share`). After an interrupt
-        `attrs["interrupted"]` is set.
+        val_loss, val_accuracy, seconds`. Losses and accuracies are means over samples, not over batches, those of
+        validation over augmented views of the pictures of the classes. After an interrupt `attrs["interrupted"]` is
+        set.
 
     Raises:
         DataError: the table has no training or validation pictures.
@@ -92,22 +91,23 @@ class StageRun:
                 raise DataError(f"no '{split}' pictures of: {names}; split the samples anew ('planetlib data split')")
 
         torch.manual_seed(settings.seed)  # the head's first weights
+        self.kinds = outlier_kinds(self.class_names, settings)
         if stage == "head":
-            self.model = PlanetClassifier(settings.backbone, len(self.class_names), settings.head, settings.weights)
-            self.model.to(self.device, memory_format=torch.channels_last)
-            self.kept, self.trained, lr = self.model, self.model.head, settings.head_lr
+            outputs = len(self.class_names) + len(self.kinds)
+            self.model = PlanetClassifier(settings.backbone, outputs, settings.head, settings.weights)
+            self.trained, lr = self.model.head, settings.head_lr
         else:
-            self.model = self._load_head().build_model().to(self.device, memory_format=torch.channels_last)
-            self.start, self.kept = copy.deepcopy(self.model), copy.deepcopy(self.model)
+            self.model = self._load_head().build_model()
             self.model.set_free_stages(self.model.last_stages(settings.free_stages), settings.norm)
             self.trained, lr = self.model, settings.finetune_lr
+        self.model.to(self.device, memory_format=torch.channels_last)
         free = [parameter for parameter in self.trained.parameters() if parameter.requires_grad]
-        self.drawn = [name for name in self.class_names if name in PLANETS and settings.rendered]
-        train_labels = [*samples.label[samples.split == "train"], *self.drawn * settings.rendered]
-        self.steps = math.ceil(len(train_labels) / settings.batch_size)  # of an epoch
+        self.views = {split: Views(split, settings, samples, self.model, progress) for split in ("train", "val")}
+        numbers = self.views["train"].labels.numpy()
+        self.steps = math.ceil(len(numbers) / settings.batch_size)  # of an epoch
         self.optimiser = torch.optim.AdamW(free, lr, weight_decay=settings.weight_decay)
         self.scheduler = make_schedule(self.optimiser, self.steps * self.epochs, settings.warmup)
-        weights = compute_class_weight("balanced", classes=np.array(self.class_names), y=train_labels)
+        weights = compute_class_weight("balanced", classes=np.unique(numbers), y=numbers)
         self.class_weights = torch.tensor(weights, dtype=torch.float32, device=self.device)
 
         history = self.run / "history.csv"
@@ -119,6 +119,8 @@ class StageRun:
         """Forgets what this stage, and those after it, left in the run folder."""
         for stage in STAGES[STAGES.index(self.stage) :]:
             self._forget(stage)
+        if self.stage == STAGES[0]:
+            clear_views(self.run)
 
     def _forget(self, stage: str) -> None:
         for path in (self.run / f"{stage}.pt", self.run / f"{stage}_state.pt", self.run / CARD):
@@ -147,22 +149,21 @@ class StageRun:
         if self._is_over():
             return
         batches, validation = self._make_batches()
-        precision = "float32" if self.stage == "head" else self.settings.precision
-        kept = self.model.head if self.stage == "head" else self.kept
+        module = self.trained if self.stage == "head" else Tail(self.model, self.views["train"].tail)
+        # Of depthwise convolutions, processors pass bfloat16 forwards quicker than float32, but backwards slower.
+        slow = self.stage == "head" or (self.device.type == "cpu" and self.settings.precision == "auto")
+        precision = "float32" if slow else self.settings.precision
         steps = {"total": self.epochs * self.steps, "initial": self.epoch * self.steps}
         bar = progress_bar(None, self.progress, desc=self.stage, unit="step", **steps)
         with bar, SummaryWriter(self.run / "tensorboard" / self.stage, purge_step=self.epoch + 1) as writer:
             while not self._is_over():
                 started = time.perf_counter()
+                counted = _count(batches(self.epoch), bar)  # may compute a view, and so use up random numbers
                 torch.manual_seed(self._seed(self.epoch))  # dropout
                 learning_rate = self.scheduler.get_last_lr()[0]
-                counted = _count(batches(self.epoch), bar)
                 options = {"precision": precision, "label_smoothing": self.settings.label_smoothing}
-                train = run_epoch(self.trained, counted, self.class_weights, self.optimiser, self.scheduler, **options)
-                if self.stage == "finetune":
-                    share = self.settings.finetuned_share
-                    self.kept.load_state_dict(interpolate_weights(self.start, self.model, share))
-                val = run_epoch(kept, validation, self.class_weights, **options)
+                train = run_epoch(module, counted, self.class_weights, self.optimiser, self.scheduler, **options)
+                val = run_epoch(module, validation, self.class_weights, **options)
                 if not math.isfinite(train[0] + val[0]):
                     rate = f"{self.stage}_lr"
                     raise PlanetlibError(
@@ -176,54 +177,35 @@ class StageRun:
     def finish(self) -> None:
         """Calibrates the checkpoint and writes its card, unless that is done; an interrupt leaves it to be done."""
         checkpoint = Checkpoint.load(self.best_path)
-        if not checkpoint.detector:
+        if not checkpoint.calibration:
             checkpoint = calibrate(checkpoint, self.settings, self.samples, self.progress)
             write_card(self.run, checkpoint, self.samples, self.settings)
             checkpoint.save(self.best_path)
+        if self.stage == STAGES[-1]:
+            clear_views(self.run)
 
-    def _make_batches(self):
-        """A function from epoch to training batches, and the validation batches."""
-        settings, size = self.settings, self.settings.image_size or self.model.image_size
-        fit = RECIPES[settings.recipe]
-        transform = make_training_transform(settings.recipe, size, settings.strength)
-        part = {split: self.samples[self.samples.split == split] for split in ("train", "val")}
-        data = ImageData(part["train"], self.class_names, size, fit, transform, settings.seed, self.progress)
-        drawn = [name for name in self.class_names if name in PLANETS]
-        if drawn and settings.rendered:
-            pixels = draw_variants(tuple(drawn), settings.rendered, size, settings.seed)
-            data.add_rendered(
-                pixels, [self.class_names.index(name) for name in drawn for _ in range(settings.rendered)]
-            )
+    def _make_batches(self) -> tuple[Callable[[int], DataLoader], DataLoader]:
+        """A function from epoch to training batches, and the validation batches.
+
+        Stage one trains on features, stage two on the maps that its free stages are given.
+        """
+        train, val = self.views.values()
+        load = self._load_features if self.stage == "head" else Views.load
         # Plain validation pictures are nearly all right after the first epoch; augmented ones still tell epochs apart,
-        # and are nearer to pictures from elsewhere. Their draws depend on the seed and stay the same in every epoch.
-        views = pd.concat([part["val"]] * settings.views)
-        val = make_loader(
-            ImageData(views, self.class_names, size, fit, transform, settings.seed, self.progress),
-            settings.batch_size,
-            workers=settings.workers,
-        )
+        # and are nearer to pictures from elsewhere. The outliers among them are for the detector's threshold.
+        known = (val.labels < len(self.class_names)).nonzero()[:, 0]
+        validation = ConcatDataset([Subset(load(val, number), known) for number in val.numbers])
+        loaded = lru_cache(maxsize=None if train.kept else 1)(partial(load, train))
 
-        self.examples = torch.stack([data[index][0] for index in range(min(16, len(data)))])
+        def batches(epoch: int) -> DataLoader:
+            number = epoch % len(train.numbers) if train.kept else epoch
+            return make_loader(loaded(number), self.settings.batch_size, self._seed(epoch))
 
-        def images(epoch: int, shuffle: bool = True) -> DataLoader:
-            data.epoch = epoch
-            return make_loader(data, settings.batch_size, self._seed(epoch) if shuffle else None, settings.workers)
+        return batches, make_loader(validation, self.settings.batch_size)
 
-        if self.stage == "finetune":
-            return images, val
-        # The backbone is frozen: what it makes of a view never changes, so each view passes through it once.
-        views = [
-            extract_features(self.model, images(view, shuffle=False), settings.precision, self.device)
-            for view in progress_bar(
-                range(min(settings.views, self.epochs)), self.progress, desc="features", unit="view"
-            )
-        ]
-        val_features = extract_features(self.model, val, settings.precision, self.device)
-
-        def features(epoch: int) -> DataLoader:
-            return make_loader(views[epoch % len(views)], settings.batch_size, self._seed(epoch))
-
-        return features, make_loader(val_features, settings.batch_size)
+    @staticmethod
+    def _load_features(views: Views, number: int) -> TensorDataset:
+        return TensorDataset(views.embed(number)[0], views.labels)
 
     def _keep(self, learning_rate: float, train: tuple, val: tuple, seconds: float) -> None:
         self.epoch += 1
@@ -249,9 +231,10 @@ class StageRun:
             backbone=settings.backbone,
             head=settings.head,
             class_names=self.class_names,
+            outlier_kinds=self.kinds,
             image_size=settings.image_size or self.model.image_size,
             fit=RECIPES[settings.recipe],
-            state_dict={name: value.cpu() for name, value in self.kept.state_dict().items()},
+            state_dict={name: value.cpu() for name, value in self.model.state_dict().items()},
             stage=self.stage,
             epoch=self.epoch,
             metrics={"val_loss": val[0], "val_accuracy": val[1]},
@@ -260,8 +243,10 @@ class StageRun:
         )
 
     def _log(self, writer: SummaryWriter) -> None:
-        if self.epoch == 1:
-            writer.add_images("augmented training images", self.examples, self.epoch)
+        if self.epoch == 1 and self.stage == "head":
+            data = self.views["train"].data
+            examples = torch.stack([data[index][0] for index in range(min(16, len(data)))])
+            writer.add_images("augmented training images", examples, self.epoch)
         for name, value in self.history.iloc[-1].drop(["stage", "epoch"]).items():
             writer.add_scalar(name, value, self.epoch)
 

@@ -7,10 +7,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-#: how many of a backbone's last stages the detector looks at
-STAGES = 3
 #: inverse strength of the detector's regularisation; strong, as the outliers it learns from are not those it will meet
-C = 1e-3
+C = 1e-4
 
 
 def fit_detector(features: Tensor, numbers: Tensor, known: int) -> dict[str, Tensor]:
@@ -19,7 +17,7 @@ def fit_detector(features: Tensor, numbers: Tensor, known: int) -> dict[str, Ten
     That outliers have kinds lets each be told from the class it looks like: mercury from the moon, venus from mars.
 
     Args:
-        features: (N, S), see `PlanetClassifier.features_and_stages`.
+        features: (N, S), the second of what `PlanetClassifier.embed` gives.
         numbers: (N,), below `known` of a class, from there on of a kind of outlier.
         known: how many classes there are.
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 from numpy.random import Generator
@@ -132,9 +132,8 @@ def render_variant(name: str, size: int = 128, seed: int = 0) -> Rendering:
     return render_body(_VARY[name](BODIES[name], rng), size, rng)
 
 
-@lru_cache(maxsize=1)  # both stages of a run ask for the same
 def draw_variants(names: tuple[str, ...], count: int, size: int, seed: int = 0) -> np.ndarray:
-    """Draws `count` variants of each planet, uint8 (len(names) · count, size, size, 3), by name; not to be written to.
+    """Draws `count` variants of each planet, uint8 (len(names) · count, size, size, 3), by name.
 
     Pictures of different seeds differ, up to 100 000 of each planet.
     """

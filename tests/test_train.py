@@ -19,10 +19,10 @@ from torch.nn import functional
 
 from planetlib import PlanetlibError
 from planetlib.checkpoint import Checkpoint, CheckpointError, read_torch, write_torch
-from planetlib.loop import interpolate_weights
 from planetlib.model import PlanetClassifier
 from planetlib.tables import DataError, write_table
-from planetlib.train import StageRun, extract_features, make_schedule, run_epoch, train_stage
+from planetlib.train import StageRun, make_schedule, run_epoch, train_stage
+from planetlib.views import Views
 
 COLUMNS = "stage epoch learning_rate train_loss train_accuracy val_loss val_accuracy seconds".split()
 STAGES = ["head", "finetune"]
@@ -198,7 +198,7 @@ def test_a_killed_run_that_is_resumed_ends_as_one_left_alone(stage, moment, sett
 def test_an_interrupt_tells_what_is_kept_and_how_to_go_on(stage, settings, trained_run, samples, monkeypatch, capsys):
     epochs = getattr(settings, f"{stage}_epochs")
     with monkeypatch.context() as patch:
-        interrupt_at_step(patch, 5)  # there are three in an epoch
+        interrupt_at_step(patch, 8)  # there are six in an epoch
         history = train(stage, settings, samples)
     assert history[history.stage == stage].epoch.tolist() == [1]
     assert capsys.readouterr().err == (
@@ -211,7 +211,7 @@ def test_an_interrupt_tells_what_is_kept_and_how_to_go_on(stage, settings, train
 
 def test_a_resumed_run_remembers_its_best_epoch(settings, samples, monkeypatch):
     with monkeypatch.context() as patch:
-        interrupt_at_step(patch, 5)
+        interrupt_at_step(patch, 8)
         train("head", settings, samples)
     state = read_torch(settings.run / "head_state.pt")
     write_torch({**state, "best_loss": 0.0}, settings.run / "head_state.pt")  # no later epoch can be better
@@ -335,7 +335,7 @@ def test_tensorboard_receives_the_history_and_the_augmented_images(stage, traine
         logged = events.Scalars(name)
         assert [event.step for event in logged] == part.epoch.tolist()
         assert [event.value for event in logged] == pytest.approx(part[name].tolist())
-    assert events.Tags()["images"]
+    assert bool(events.Tags()["images"]) == (stage == "head")
     assert all(event.step == 1 for tag in events.Tags()["images"] for event in events.Images(tag))
 
 
@@ -348,7 +348,7 @@ def test_training_anew_replaces_what_tensorboard_shows(settings, samples):
 
 def test_a_class_with_fewer_pictures_weighs_more(settings, samples):
     blue = samples.index[(samples.label == "blue") & (samples.split == "train")]
-    weights = StageRun("head", settings, samples.drop(index=blue[:4]), progress=False).class_weights
+    weights = StageRun("head", settings.replace(outliers=0), samples.drop(index=blue[:4]), progress=False).class_weights
     # N / (number of classes × N of the class)
     assert weights.tolist() == pytest.approx([14 / (3 * 2), 14 / (3 * 6), 14 / (3 * 6)])
 
@@ -402,53 +402,6 @@ def test_a_step_follows_the_weighted_mean_gradient_of_its_batch(ten):
     assert scheduler.last_epoch == 1
 
 
-@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
-def test_interpolated_weights_lie_on_the_line_between_the_ends(share):
-    start, end = (nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)) for _ in range(2))
-    end(torch.ones(4, 2))  # moves its statistics, and counts a batch
-    between = interpolate_weights(start, end, share)
-    first, last = start.state_dict(), end.state_dict()
-    for name, value in between.items():
-        if name.endswith("num_batches_tracked"):
-            assert value == 1
-        else:
-            torch.testing.assert_close(value, (1 - share) * first[name] + share * last[name])
-    nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).load_state_dict(between)
-
-
-@pytest.mark.parametrize("share", [0.5, 1.0])
-def test_the_kept_weights_lie_between_the_heads_and_the_fine_tuned(share, settings, samples):
-    train("finetune", settings.replace(finetuned_share=share, finetune_epochs=1), samples)
-    names = ("head.pt", "finetune.pt", "finetune_state.pt")
-    head, kept, tuned = (weights_of(settings.run / name)["head.1.weight"] for name in names)
-    assert not torch.equal(head, tuned)
-    torch.testing.assert_close(kept, head + share * (tuned - head))
-
-
-def test_rendered_pictures_are_mixed_in_for_the_classes_that_can_be_drawn(settings, samples):
-    # The same pictures, but two of the classes bear a planet's name.
-    named = samples.assign(label=samples.label.replace({"red": "mars", "blue": "neptune"}))
-    run = StageRun("head", settings.replace(rendered=3), named, progress=False)
-    batches, validation = run._make_batches()
-    labels = torch.cat([labels for _, labels in batches(0)])
-    files = (named.split == "train").sum()
-    assert len(labels) == files + 6 and run.steps == -(-len(labels) // 8)
-    counts = torch.bincount(labels) - 6  # six files of each class
-    assert dict(zip(run.class_names, counts.tolist())) == {"green": 0, "mars": 3, "neptune": 3}
-    assert sum(len(labels) for _, labels in validation) == settings.views * (named.split == "val").sum()  # no more
-
-
-def test_features_are_those_of_the_frozen_backbone_in_order(samples):
-    torch.manual_seed(0)
-    model = PlanetClassifier("efficientnet_lite0", 3, weights="random").train()
-    images = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
-    batches = [(images[:3], torch.tensor([0, 1, 2])), (images[3:], torch.tensor([2, 1]))]
-    features, labels = extract_features(model, batches, "float32", torch.device("cpu")).tensors
-    with torch.inference_mode():
-        torch.testing.assert_close(features, model.eval().features(images), rtol=1e-4, atol=1e-5)
-    assert labels.tolist() == [0, 1, 2, 2, 1] and not features.is_inference()
-
-
 def test_learning_rate_rises_in_a_line_and_falls_in_a_cosine_to_zero():
     optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.2)
     scheduler = make_schedule(optimiser, steps=100, warmup=0.1)
@@ -463,9 +416,36 @@ def test_learning_rate_rises_in_a_line_and_falls_in_a_cosine_to_zero():
     assert max(rates) == rates[10] == pytest.approx(0.2) and rates[-1] == pytest.approx(0, abs=1e-12)
 
 
-def test_validation_pictures_are_augmented_and_the_same_in_every_epoch(settings, samples):
-    _, validation = StageRun("finetune", settings, samples, progress=False)._make_batches()
-    first, second = (torch.cat([images for images, _ in validation]) for _ in range(2))
-    assert torch.equal(first, second)
-    views = first.reshape(settings.views, -1, *first.shape[1:])
-    assert not any(torch.equal(views[0, index], views[1, index]) for index in range(views.shape[1]))
+def test_training_meets_outliers_and_validation_does_not(settings, samples):
+    for stage in STAGES:
+        batches, validation = StageRun(stage, settings, samples, progress=False)._make_batches()
+        kinds = len(Checkpoint.load(settings.run / "head.pt").outlier_kinds)
+        counts = torch.bincount(torch.cat([batch[-1] for batch in batches(0)]))
+        assert counts.tolist() == [6] * 3 + [settings.outliers] * kinds
+        labels = torch.cat([batch[-1] for batch in validation])
+        assert len(labels) == settings.views * (samples.split == "val").sum() and labels.max() == 2
+
+
+def test_without_views_each_epoch_meets_a_new_one_and_keeps_none(settings, samples):
+    batches, _ = StageRun("head", settings.replace(views=0), samples, progress=False)._make_batches()
+    kept = len(list((settings.run / "views").glob("*")))  # that of validation
+    features = [torch.cat([batch[0] for batch in batches(epoch)]).sum() for epoch in (0, 1, 7)]
+    assert len({float(value) for value in features}) == 3
+    assert len(list((settings.run / "views").glob("*"))) == kept == 1
+
+
+def test_views_are_met_in_turn(settings, samples):
+    batches, _ = StageRun("finetune", settings, samples, progress=False)._make_batches()
+    first, second, third = (torch.cat([maps for maps, _ in batches(epoch)]).sum(0) for epoch in range(3))
+    torch.testing.assert_close(first, third)  # in another order
+    assert not torch.allclose(first, second)
+
+
+def test_both_stages_share_their_views_and_leave_none_behind(settings, samples, monkeypatch):
+    computed = []
+    compute = Views._compute
+    monkeypatch.setattr(Views, "_compute", lambda self, *arguments: (computed.append(1), compute(self, *arguments)))
+    train("head", settings, samples)
+    assert len(computed) == 2 * settings.views
+    train("finetune", settings, samples)
+    assert len(computed) == 2 * settings.views and not (settings.run / "views").exists()

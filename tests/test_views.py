@@ -1,0 +1,103 @@
+"""Views through the frozen stages: what they are, and that none is stale."""
+
+import numpy as np
+import pytest
+import torch
+
+from planetlib.model import PlanetClassifier, Tail
+from planetlib.outliers import OUTLIERS
+from planetlib.views import OUTLIERS_PER_VALIDATION, Views, clear_views
+
+
+@pytest.fixture(scope="module")
+def model(trained_run):
+    torch.manual_seed(0)
+    return PlanetClassifier(trained_run.backbone, 3 + len(OUTLIERS))
+
+
+@pytest.fixture
+def settings(trained_run, tmp_path):
+    return trained_run.replace(run=tmp_path / "run")
+
+
+@pytest.fixture
+def views(settings, samples, model):
+    return Views("train", settings, samples, model, progress=False)
+
+
+def test_trunk_and_tail_together_give_what_the_model_gives(views, model):
+    images = torch.stack([views.data[index][0] for index in range(len(views.data))])
+    tail = Tail(model, views.tail).eval()
+    with torch.inference_mode():
+        expected = model.eval()(images)
+        torch.testing.assert_close(tail(*views.load(0).tensors[:-1]), expected, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(model.head(views.embed(0)[0]), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_bfloat16_is_kept_in_half_the_space_and_agrees(views, settings, samples, model):
+    short = Views("train", settings.replace(precision="bfloat16"), samples, model, progress=False)
+    full, half = views.load(0).tensors[0], short.load(0).tensors[0]
+    assert (full.dtype, half.dtype) == (torch.float32, torch.bfloat16)
+    # Each of six layers rounds to 8 bits, and BatchNorm enlarges what is left.
+    assert (full - half.float()).norm() < 0.1 * full.norm()
+    assert (full - half.float()).norm() > 1e-3 * full.norm()
+
+
+def test_labels_are_of_the_pictures_then_of_the_rendered_then_of_the_outliers(settings, samples, model):
+    named = samples.assign(label=samples.label.replace({"red": "mars", "blue": "neptune"}))  # the same pictures
+    views = Views("train", settings.replace(rendered=2), named, model, progress=False)
+    part = named[named.split == "train"]
+    names = ["green", "mars", "neptune"]
+    numbers = [names.index(label) for label in part.label] + [1, 1, 2, 2]
+    numbers += [3 + kind for kind in range(len(OUTLIERS)) for _ in range(settings.outliers)]
+    assert views.labels.tolist() == numbers == views.data.labels
+    assert len(views.load(0)) == len(numbers)
+
+
+def test_validation_has_outliers_of_its_own_and_nothing_rendered(settings, samples, model):
+    train, val = (
+        Views(split, settings.replace(rendered=2), samples, model, progress=False) for split in ("train", "val")
+    )
+    few = settings.outliers // OUTLIERS_PER_VALIDATION
+    assert len(val.labels) == (samples.split == "val").sum() + few * len(OUTLIERS)
+    seen = {picture.tobytes() for picture in train.data.rendered}
+    assert not any(picture.tobytes() in seen for picture in val.data.rendered)
+
+
+def test_a_kept_view_is_read_not_made_anew(views, settings, samples, model, monkeypatch):
+    first = views.load(0).tensors[0].clone()
+    again = Views("train", settings, samples, model, progress=False)
+    monkeypatch.setattr(Views, "data", property(lambda self: pytest.fail("decoded again")))
+    assert torch.equal(again.load(0).tensors[0], first)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"seed": 1}, {"strength": 0.5}, {"outliers": 5}, {"free_stages": 5}, {"image_size": 96}, {"recipe": "reference"}],
+)
+def test_whatever_changes_nothing_stale_is_read(changes, views, settings, samples, model):
+    views.load(0)
+    other = Views("train", settings.replace(**changes), samples, model, progress=False)
+    before = set(other.folder.iterdir())
+    other.load(0)
+    assert len(set(other.folder.iterdir()) - before) == 1
+
+
+def test_other_pictures_or_labels_are_other_views(views, settings, samples, model):
+    views.load(0)
+    for other in (samples.assign(label=samples.label.replace("red", "pink")), samples.iloc[::-1]):
+        assert Views("train", settings, other, model, progress=False)._depends_on != views._depends_on
+
+
+def test_a_view_that_was_cut_off_is_made_anew(views, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(np.memmap, "flush", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        views.load(0)
+    assert len(views.load(0)) == len(views.labels)
+
+
+def test_clearing_leaves_the_rest_of_the_run_alone(views, settings):
+    views.load(0)
+    (settings.run / "head.pt").write_bytes(b"x")
+    clear_views(settings.run)
+    assert [path.name for path in settings.run.iterdir()] == ["head.pt"]
