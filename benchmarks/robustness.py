@@ -68,10 +68,12 @@ def score_variant(classifier: Classifier, sets: dict[str, pd.DataFrame]) -> dict
 
 
 def score_unknown_kinds(both: pd.DataFrame, photos: pd.DataFrame) -> dict[str, float]:
-    """How well pictures of none of the classes are told, in per cent; of a recipe without outliers, by its confidence."""
-    rate = (
-        (lambda table: 1 - table.confidence) if both.unknown_score.isna().any() else (lambda table: table.unknown_score)
-    )
+    """How well unknowns are told, in per cent: by their score or, of a recipe without outliers, by low confidence."""
+    trained = not both.unknown_score.isna().any()
+
+    def rate(table: pd.DataFrame) -> pd.Series:
+        return table.unknown_score if trained else 1 - table.confidence
+
     foreign = find_foreign(both)
     if not foreign.any():
         return {"unknowns, AUROC": float("nan"), "unknowns, let through": float("nan")}

@@ -221,8 +221,8 @@ class Tail(nn.Module):
         self.model, self.tail = model, tail
 
     def forward(self, *maps: Tensor) -> Tensor:
-        """Logits (B, outputs) of maps (B, C, H, W), one of each backbone."""
-        return self.model.head(self.model.embed(maps, self.tail)[0])
+        """Logits (B, outputs) of maps (B, C, H, W), one of each backbone, float32 or bfloat16."""
+        return self.model.head(self.model.embed([values.float() for values in maps], self.tail)[0])
 
 
 def _build_head(head: str, features: int, classes: int) -> nn.Sequential:

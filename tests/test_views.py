@@ -43,6 +43,14 @@ def test_bfloat16_is_kept_in_half_the_space_and_agrees(views, settings, samples,
     assert (full - half.float()).norm() > 1e-3 * full.norm()
 
 
+def test_the_tail_takes_maps_of_either_precision(views, model):
+    maps = views.load(0).tensors[0][:4]
+    tail = Tail(model, views.tail).eval()
+    with torch.inference_mode():
+        full, half = tail(maps), tail(maps.bfloat16())
+    assert half.dtype == torch.float32 and (full - half).abs().max() < 0.1 * full.abs().max()
+
+
 def test_labels_are_of_the_pictures_then_of_the_rendered_then_of_the_outliers(settings, samples, model):
     named = samples.assign(label=samples.label.replace({"red": "mars", "blue": "neptune"}))  # the same pictures
     views = Views("train", settings.replace(rendered=2), named, model, progress=False)
