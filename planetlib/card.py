@@ -66,9 +66,7 @@ from {found["log_loss_before"]:.3f} to {found["log_loss_after"]:.3f}.
 
 ## Unknowns
 
-A picture whose score for «none of these» is above {checkpoint.unknown_threshold:.3f} is called unknown; 95 % of the
-augmented validation pictures are below. Of drawn bodies and textures that the detector had not seen,
-{found["outliers_called_unknown"]:.0%} are above (area under the ROC curve {found["outlier_auroc"]:.3f}).
+{_describe_unknowns(checkpoint)}
 
 ## Limits
 
@@ -87,6 +85,16 @@ augmented validation pictures are below. Of drawn bodies and textures that the d
     path = Path(run) / CARD
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def _describe_unknowns(checkpoint: Checkpoint) -> str:
+    if not checkpoint.detector:
+        return "It was trained without outliers: no picture is ever called unknown."
+    found = checkpoint.calibration
+    return f"""\
+A picture whose score for «none of these» is above {checkpoint.unknown_threshold:.3f} is called unknown; 95 % of the
+augmented validation pictures are below. Of drawn bodies and textures that it had not learnt from,
+{found["outliers_called_unknown"]:.0%} are above (area under the ROC curve {found["outlier_auroc"]:.3f})."""
 
 
 def add_evaluation(run: str | os.PathLike, name: str, predictions: pd.DataFrame, temperature: float) -> None:

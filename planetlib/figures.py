@@ -213,7 +213,7 @@ def plot_unknowns(predictions: pd.DataFrame, threshold: float) -> Figure:
     figure, axes = new_figure(width=6, height=3.2)
     seaborn.histplot(
         labelled.assign(kind=kind), x="unknown_score", hue="kind", hue_order=kinds,
-        palette=[BLUE, ORANGE], bins=np.linspace(0, 1, 21), stat="proportion", common_norm=False, ax=axes[0, 0],
+        palette=[BLUE, ORANGE], bins=20, stat="proportion", common_norm=False, ax=axes[0, 0],
     )  # fmt: skip
     axes[0, 0].axvline(threshold, color="black", ls=":")
     axes[0, 0].set(xlabel="score for «none of these»; unknown to the right of the line", ylabel="share of pictures")

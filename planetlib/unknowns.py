@@ -7,8 +7,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-#: inverse strength of the detector's regularisation; strong, as the outliers it learns from are not those it will meet
-C = 1e-4
+#: weight of the loss's mean beside the regularisation; little, as the outliers to learn from are not those to be met
+LOSS_WEIGHT = 0.133
 
 
 def fit_detector(features: Tensor, numbers: Tensor, known: int) -> dict[str, Tensor]:
@@ -24,9 +24,11 @@ def fit_detector(features: Tensor, numbers: Tensor, known: int) -> dict[str, Ten
     Returns:
         `weight` (K, S) and `bias` (K,), on features as they come; the rows of the classes are the first `known`.
     """
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=C, class_weight="balanced", max_iter=200))
+    # scikit-learn's C weighs the sum of the losses.
+    linear = LogisticRegression(C=LOSS_WEIGHT / len(numbers), class_weight="balanced", max_iter=200)
+    model = make_pipeline(StandardScaler(), linear)
     model.fit(features.numpy().astype(np.float64), numbers.numpy())
-    scaler, linear = model[0], model[-1]
+    scaler = model[0]
     weight = linear.coef_ / scaler.scale_
     bias = linear.intercept_ - weight @ scaler.mean_
     return {"weight": torch.tensor(weight, dtype=torch.float32), "bias": torch.tensor(bias, dtype=torch.float32)}

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from planetlib.calibrate import calibrate, fit_temperature
 from planetlib.checkpoint import Checkpoint
+from planetlib.views import outlier_kinds
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
@@ -49,9 +50,15 @@ def test_calibration_leaves_weights_alone_and_lowers_the_loss(checkpoint, traine
     assert all(torch.equal(value, checkpoint.detector[name]) for name, value in again.detector.items())
 
 
-def test_the_users_own_class_is_no_kind_of_outlier(checkpoint, trained_run, samples):
-    venus = samples.assign(label=samples.label.replace("red", "venus"))
-    names = [name.replace("red", "venus") for name in checkpoint.class_names]
-    bare = dataclasses.replace(checkpoint, class_names=names, detector={})
-    detector = calibrate(bare, trained_run, venus, progress=False).detector
-    assert len(detector["bias"]) == len(checkpoint.detector["bias"]) - 1
+def test_the_users_own_class_is_no_kind_of_outlier(checkpoint, trained_run):
+    kinds = outlier_kinds(["blue", "green", "venus"], trained_run)
+    assert (
+        kinds == [kind for kind in checkpoint.outlier_kinds if kind != "venus"] and "venus" in checkpoint.outlier_kinds
+    )
+
+
+def test_without_outliers_only_the_temperature_is_fitted(checkpoint, trained_run, samples):
+    bare = dataclasses.replace(checkpoint, temperature=1.0, detector={}, unknown_threshold=1.0, calibration={})
+    found = calibrate(bare, trained_run.replace(outliers=0), samples, progress=False)
+    assert found.temperature != 1 and found.detector == {} and found.unknown_threshold == 1
+    assert set(found.calibration) == {"log_loss_before", "log_loss_after"}

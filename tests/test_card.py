@@ -1,10 +1,11 @@
 """The model card: what it says, that it names no place, and that evaluations find their section."""
 
+import dataclasses
 import re
 
 import pytest
 
-from planetlib.card import CARD, add_evaluation
+from planetlib.card import CARD, add_evaluation, write_card
 from planetlib.checkpoint import Checkpoint
 
 
@@ -28,6 +29,13 @@ def test_training_writes_the_card_of_its_last_stage(trained_run, samples):
             in text
         )
     assert str(trained_run.data.parent) not in text
+
+
+def test_the_card_of_a_run_without_outliers_says_that_nothing_is_called_unknown(trained_run, samples, tmp_path):
+    checkpoint = Checkpoint.load(trained_run.run / "finetune.pt")
+    bare = dataclasses.replace(checkpoint, detector={}, calibration={"log_loss_before": 1.0, "log_loss_after": 0.5})
+    text = write_card(tmp_path, bare, samples, trained_run).read_text(encoding="utf-8")
+    assert "trained without outliers: no picture is ever called unknown" in text
 
 
 def test_an_evaluation_adds_its_section_and_a_second_one_replaces_it(card, predictions):

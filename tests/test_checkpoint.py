@@ -8,7 +8,15 @@ import re
 import pytest
 import torch
 
-from planetlib.checkpoint import Checkpoint, CheckpointError, find_checkpoint, library_versions, read_torch, write_torch
+from planetlib.checkpoint import (
+    CHECKPOINT_FORMAT,
+    Checkpoint,
+    CheckpointError,
+    find_checkpoint,
+    library_versions,
+    read_torch,
+    write_torch,
+)
 from planetlib.model import PlanetClassifier
 
 
@@ -19,9 +27,10 @@ def checkpoint() -> Checkpoint:
         backbone="efficientnet_lite0",
         head="reference",
         class_names=["Jupiter", "Rhéa", "Ve nus"],
+        outlier_kinds=["sun", "texture"],
         image_size=96,
         fit="squash",
-        state_dict=dict(PlanetClassifier("efficientnet_lite0", 3, "reference", "random").state_dict()),
+        state_dict=dict(PlanetClassifier("efficientnet_lite0", 5, "reference", "random").state_dict()),
         stage="finetune",
         epoch=4,
         metrics={"val_loss": 0.25, "val_accuracy": 0.875},
@@ -65,7 +74,7 @@ def test_the_model_has_the_weights_and_is_ready_for_inference(checkpoint):
 
 def test_a_file_that_would_run_code_is_refused_and_does_not_run(tmp_path):
     mark = tmp_path / "intruder was here"
-    torch.save({"format": 1, "backbone": Intruder(mark)}, tmp_path / "evil.pt")
+    torch.save({"format": CHECKPOINT_FORMAT, "backbone": Intruder(mark)}, tmp_path / "evil.pt")
     with pytest.raises(CheckpointError, match="damaged or not a checkpoint"):
         Checkpoint.load(tmp_path / "evil.pt")
     assert not mark.exists()
@@ -109,19 +118,26 @@ def test_a_single_changed_weight_is_told(checkpoint, tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [{"weight": torch.zeros(2)}, [1, 2], {"format": 1}, {"format": 1, "backbone": "resnet50", "unheard_of": 0}],
+    [
+        {"weight": torch.zeros(2)},
+        [1, 2],
+        {"format": CHECKPOINT_FORMAT},
+        {"format": CHECKPOINT_FORMAT, "backbone": "resnet50", "unheard_of": 0},
+    ],
     ids=["state dict", "list", "format alone", "other entries"],
 )
 def test_a_torch_file_of_another_format_is_refused(content, tmp_path):
     torch.save(content, tmp_path / "a.pt")
-    with pytest.raises(CheckpointError, match="not a planetlib checkpoint of format 1; train one anew"):
+    with pytest.raises(
+        CheckpointError, match=f"not a planetlib checkpoint of format {CHECKPOINT_FORMAT}; train one anew"
+    ):
         Checkpoint.load(tmp_path / "a.pt")
 
 
 def test_another_version_of_the_format_is_refused(checkpoint, tmp_path):
     checkpoint.save(tmp_path / "a.pt")
-    write_torch(read_torch(tmp_path / "a.pt") | {"format": 2}, tmp_path / "b.pt")
-    with pytest.raises(CheckpointError, match="not a planetlib checkpoint of format 1"):
+    write_torch(read_torch(tmp_path / "a.pt") | {"format": CHECKPOINT_FORMAT + 1}, tmp_path / "b.pt")
+    with pytest.raises(CheckpointError, match=f"not a planetlib checkpoint of format {CHECKPOINT_FORMAT}"):
         Checkpoint.load(tmp_path / "b.pt")
 
 
