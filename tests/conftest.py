@@ -73,7 +73,7 @@ def trained_run(fixture_folder, samples, tmp_path_factory) -> Settings:
     settings = Settings(
         data=fixture_folder, run=run, figures=run / "figures", image_size=64, views=2, head_epochs=12,
         finetune_epochs=3, free_stages=2, head_lr=0.01, batch_size=8, patience=99, label_smoothing=0.0, strength=0.3,
-        precision="float32", workers=0, device="cpu", outliers=4,
+        precision="float32", workers=0, device="cpu", outliers=4, finetune_lr=1e-4,
     )  # fmt: skip
     for stage in ("head", "finetune"):
         train_stage(stage, settings, samples, progress=False)
