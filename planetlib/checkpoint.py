@@ -40,10 +40,10 @@ class Checkpoint:
         backbone: a name in `BACKBONES`.
         head: `linear` or `reference`.
         class_names: in the order of the logits.
-        outlier_kinds: what else it learnt to tell; their logits come after those of the classes.
         image_size: side of the square in pixels.
         fit: how a picture is fitted to it, `pad` or `squash`.
         state_dict: the weights.
+        outlier_kinds: what else it learnt to tell; their logits come after those of the classes.
         stage: `head` or `finetune`, which made it.
         epoch: of that stage, from 1.
         metrics: of that epoch, on the validation split.
@@ -59,10 +59,10 @@ class Checkpoint:
     backbone: str
     head: str
     class_names: list[str]
-    outlier_kinds: list[str]
     image_size: int
     fit: str
     state_dict: dict[str, Tensor]
+    outlier_kinds: list[str] = field(default_factory=list)
     stage: str = ""
     epoch: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
