@@ -47,6 +47,7 @@ SHORT = {
 
 
 def train_variant(settings: Settings, samples: pd.DataFrame) -> None:
+    write_table(samples, settings.run / "samples.csv")
     for stage in ("head", "finetune"):
         train_stage(stage, settings, samples, resume=True)
 

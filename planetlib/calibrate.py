@@ -27,9 +27,9 @@ ACCEPTED = 0.95
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """The temperature that makes labels likeliest (Guo et al. 2017, arXiv:1706.04599, section 4.2).
 
-    The targets fall short of certainty by Laplace's rule of succession, one picture of each class beside those counted
-    (as Platt 1999 does, "Probabilistic outputs for support vector machines"): where all N are right, the likeliest
-    temperature would be 0, and any network would be sure of everything.
+    Where all N are right, the likeliest temperature would be 0, and the network sure of everything. So one picture that
+    may be of any class is counted beside them: targets fall short of certainty by 1 / (N + 1), as in Platt scaling
+    (Platt 1999, "Probabilistic outputs for support vector machines", section 2.2).
 
     Args:
         logits: (N, classes).
@@ -39,8 +39,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         What logits are to be divided by, 0.05 to 20; above 1 it makes a network less sure.
     """
 
-    count, classes = logits.shape
-    short = classes / (count + classes)
+    short = 1 / (len(logits) + 1)
 
     def loss(logarithm: float) -> float:
         return float(functional.cross_entropy(logits.double() / np.exp(logarithm), labels, label_smoothing=short))
