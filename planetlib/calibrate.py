@@ -70,18 +70,18 @@ def calibrate(checkpoint: Checkpoint, settings: Settings, samples: pd.DataFrame,
     with torch.inference_mode():
         logits = model.head(features.to(device))[:, :known].cpu()
     labels = val.labels.repeat(len(val.numbers))
-    planets = labels < known
-    temperature = fit_temperature(logits[planets], labels[planets])
+    is_known = labels < known
+    temperature = fit_temperature(logits[is_known], labels[is_known])
     found = {
-        "log_loss_before": float(functional.cross_entropy(logits[planets], labels[planets])),
-        "log_loss_after": float(functional.cross_entropy(logits[planets] / temperature, labels[planets])),
+        "log_loss_before": float(functional.cross_entropy(logits[is_known], labels[is_known])),
+        "log_loss_after": float(functional.cross_entropy(logits[is_known] / temperature, labels[is_known])),
     }
     fitted = {"temperature": temperature, "calibration": found}
     if settings.outliers:
         detector = fit_detector(train.embed(0)[1], train.labels, known)
         scores = score_unknown(detector, lower, known)
-        threshold = float(np.quantile(scores[planets].numpy(), ACCEPTED))
-        found["outlier_auroc"] = float(roc_auc_score(~planets.numpy(), scores.numpy()))
-        found["outliers_called_unknown"] = float((scores[~planets] > threshold).float().mean())
+        threshold = float(np.quantile(scores[is_known].numpy(), ACCEPTED))
+        found["outlier_auroc"] = float(roc_auc_score(~is_known.numpy(), scores.numpy()))
+        found["outliers_called_unknown"] = float((scores[~is_known] > threshold).float().mean())
         fitted |= {"detector": detector, "unknown_threshold": threshold}
     return dataclasses.replace(checkpoint, **fitted)

@@ -11,7 +11,8 @@ import pandas as pd
 
 from planetlib.checkpoint import Checkpoint
 from planetlib.classify import Classifier
-from planetlib.evaluate import evaluate_predictions, undo_temperature
+from planetlib.data import SPLITS
+from planetlib.evaluate import Evaluation, evaluate_predictions, undo_temperature
 from planetlib.model import backbone_licences
 from planetlib.settings import Settings
 
@@ -40,8 +41,10 @@ def write_card(run: str | os.PathLike, checkpoint: Checkpoint, samples: pd.DataF
     """
     val = samples[samples.split == "val"]
     predictions = Classifier(checkpoint, settings.device).predict(val.path, val.label, progress=False)
+    evaluation = evaluate_predictions(predictions)
+    uncalibrated = evaluate_predictions(undo_temperature(predictions, checkpoint.temperature))
     counts = samples.groupby(["label", "split"]).size().unstack(fill_value=0).rename_axis("class")
-    counts = counts.reindex(columns=["train", "val", "test"], fill_value=0)
+    counts = counts.reindex(columns=list(SPLITS), fill_value=0)
     licences = {"not pretrained": "none"} if settings.weights == "random" else backbone_licences(checkpoint.backbone)
     found = checkpoint.calibration
     text = f"""# Model card: {checkpoint.backbone}, {len(checkpoint.class_names)} classes
@@ -81,7 +84,7 @@ from {found["log_loss_before"]:.3f} to {found["log_loss_after"]:.3f}.
 
 {", ".join(f"{name} {version}" for name, version in checkpoint.versions.items())}
 
-{describe_evaluation("validation pictures", predictions, checkpoint.temperature)}"""
+{describe_evaluation("validation pictures", evaluation, uncalibrated)}"""
     path = Path(run) / CARD
     path.write_text(text, encoding="utf-8")
     return path
@@ -97,28 +100,27 @@ augmented validation pictures are below. Of drawn bodies and textures that it ha
 {found["outliers_called_unknown"]:.0%} are above (area under the ROC curve {found["outlier_auroc"]:.3f})."""
 
 
-def add_evaluation(run: str | os.PathLike, name: str, predictions: pd.DataFrame, temperature: float) -> None:
+def add_evaluation(run: str | os.PathLike, name: str, evaluation: Evaluation, uncalibrated: Evaluation) -> None:
     """Adds a section of results to the card, in place of an earlier one of the same name; does nothing without a card.
 
     Args:
         run: folder.
         name: of what was evaluated, such as `test pictures of planets`; no path.
-        predictions: the predictions table.
-        temperature: the checkpoint's.
+        evaluation: of the predictions as they are.
+        uncalibrated: of the same at temperature 1 (`undo_temperature`).
     """
     path = Path(run) / CARD
     if path.is_file():
-        section = describe_evaluation(name, predictions, temperature)
+        section = describe_evaluation(name, evaluation, uncalibrated)
         heading = section.partition("\n")[0]
         parts = re.split(r"^(?=## )", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
         kept = [part for part in parts if part.partition("\n")[0] != heading]
         path.write_text("".join([*kept, section]), encoding="utf-8")
 
 
-def describe_evaluation(name: str, predictions: pd.DataFrame, temperature: float) -> str:
+def describe_evaluation(name: str, evaluation: Evaluation, uncalibrated: Evaluation) -> str:
     """A section of the card; arguments as `add_evaluation`."""
-    evaluation = evaluate_predictions(predictions)
-    before = evaluate_predictions(undo_temperature(predictions, temperature)).summary["calibration_error"]
+    before = uncalibrated.summary["calibration_error"]
     by_class = evaluation.by_class[["images", "right", "precision", "recall"]].rename_axis("class").round(3)
     found = {**evaluation.summary, "calibration_error_at_temperature_1": before}
     lines = [f"- {key.replace('_', ' ')}: {value:.4g}" for key, value in found.items() if value is not None]

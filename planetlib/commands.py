@@ -153,7 +153,7 @@ def evaluate_run(options) -> int:
     save_evaluation(evaluation, predictions, out, uncalibrated, classifier.checkpoint.unknown_threshold)
     if options.run.is_dir():  # the card is that of the folder's last stage; a file may be of an earlier one
         name = f"{options.split} pictures" + (f" of {options.data.resolve().name}" if options.data else "")
-        add_evaluation(run, name, predictions, classifier.checkpoint.temperature)
+        add_evaluation(run, name, evaluation, uncalibrated)
     print(evaluation.by_class.round(3).to_string())
     if len(unknowns):
         print(f"counted as unknowns: {', '.join(sorted(unknowns.label.unique()))}")

@@ -5,7 +5,7 @@ all: photographs of the ground, noise, gradients, stars. Outlier exposure (Hendr
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -168,7 +168,7 @@ def draw_outlier(kind: str, size: int = 128, seed: int = 0) -> Array:
     return OUTLIERS[kind](size, np.random.default_rng([seed, *kind.encode()]))
 
 
-def draw_outliers(kinds: tuple[str, ...], numbers: range, size: int, seed: int = 0) -> Array:
+def draw_outliers(kinds: Sequence[str], numbers: range, size: int, seed: int = 0) -> Array:
     """Draws the pictures of these numbers of each kind, uint8 (len(kinds) · len(numbers), size, size, 3), by kind."""
     scenes = [(kind, size, seed * SEEDS_PER_SET + number) for kind in kinds for number in numbers]
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -8,7 +8,7 @@ Uranus and Neptune were chosen with the development photographs in view, so scor
 
 import colorsys
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -132,7 +132,7 @@ def render_variant(name: str, size: int = 128, seed: int = 0) -> Rendering:
     return render_body(_VARY[name](BODIES[name], rng), size, rng)
 
 
-def draw_variants(names: tuple[str, ...], count: int, size: int, seed: int = 0) -> np.ndarray:
+def draw_variants(names: Sequence[str], count: int, size: int, seed: int = 0) -> np.ndarray:
     """Draws `count` variants of each planet, uint8 (len(names) · count, size, size, 3), by name.
 
     Pictures of different seeds differ, up to 100 000 of each planet.

@@ -84,10 +84,10 @@ class Views:
         data = ImageData(self.part, names, size, fit, transform, settings.seed, self.progress)
         drawn = []
         if self.drawn:
-            drawn.append(draw_variants(tuple(self.drawn), settings.rendered, size, settings.seed))
+            drawn.append(draw_variants(self.drawn, settings.rendered, size, settings.seed))
         if self.kinds:
             first = settings.outliers if self.validation else 0
-            drawn.append(draw_outliers(tuple(self.kinds), range(first, first + self.outliers), size, settings.seed))
+            drawn.append(draw_outliers(self.kinds, range(first, first + self.outliers), size, settings.seed))
         if drawn:
             data.add_rendered(np.concatenate(drawn), self.labels[len(self.part) :])
         return data

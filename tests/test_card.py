@@ -7,6 +7,7 @@ import pytest
 
 from planetlib.card import CARD, add_evaluation, write_card
 from planetlib.checkpoint import Checkpoint
+from planetlib.evaluate import evaluate_predictions
 
 
 @pytest.fixture
@@ -39,18 +40,20 @@ def test_the_card_of_a_run_without_outliers_says_that_nothing_is_called_unknown(
 
 
 def test_an_evaluation_adds_its_section_and_a_second_one_replaces_it(card, predictions):
-    before = card.read_text(encoding="utf-8")
-    add_evaluation(card.parent, "all pictures of photos", predictions, 1.0)
+    before, evaluation = card.read_text(encoding="utf-8"), evaluate_predictions(predictions)
+    add_evaluation(card.parent, "all pictures of photos", evaluation, evaluation)
     once = card.read_text(encoding="utf-8")
     assert once.startswith(before) and once.count("## Results: all pictures of photos\n") == 1
     assert "- accuracy: 0.6667\n" in once and "| mars | 3 | 2 |" in once
-    add_evaluation(card.parent, "test pictures", predictions, 1.0)
-    add_evaluation(card.parent, "all pictures of photos", predictions.head(7), 1.0)
+    add_evaluation(card.parent, "test pictures", evaluation, evaluation)
+    fewer = evaluate_predictions(predictions.head(7))
+    add_evaluation(card.parent, "all pictures of photos", fewer, fewer)
     text = card.read_text(encoding="utf-8")
     assert re.findall(r"## Results: (.*)", text) == ["validation pictures", "test pictures", "all pictures of photos"]
     assert "- images: 7\n" in text
 
 
 def test_without_a_card_nothing_is_written(tmp_path, predictions):
-    add_evaluation(tmp_path, "test pictures", predictions, 1.0)
+    evaluation = evaluate_predictions(predictions)
+    add_evaluation(tmp_path, "test pictures", evaluation, evaluation)
     assert not list(tmp_path.iterdir())
