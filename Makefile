@@ -1,5 +1,6 @@
 # make run     run the five notebooks into reports/ (on rendered planets, or on DATA=<folder> with BACKBONE=<name>)
 # make test    run every test, and hold the notebooks' stored outputs against recomputed ones
+# make soak    the whole campaign of bad files, killed processes and large folders, of which the tests run a sample
 # make lab     open JupyterLab on the notebooks (also with DATA=<folder>)
 # make install build .venv alone
 
@@ -7,7 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 NBVAL := $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 notebooks
 
-.PHONY: install run lab test reproducible store clean
+.PHONY: install run lab test soak reproducible store clean
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -27,6 +28,9 @@ test: install
 	$(BIN)/python -m pytest
 	$(NBVAL)
 	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(NBVAL)
+
+soak: install
+	$(BIN)/python -m pytest --soak -m soak -rA --durations=0
 
 # All four combinations of one or two threads and AVX2 or the processor's best.
 reproducible: install

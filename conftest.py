@@ -1,8 +1,20 @@
-"""For all of pytest: no progress bars; under --nbval the notebooks run on the fixture, in a folder of their own."""
+"""For all of pytest: no progress bars, --soak; under --nbval the notebooks run on the fixture, in their own folder."""
 
 import os
 import shutil
 import tempfile
+
+import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption("--soak", action="store_true", help="tests marked soak in full size, not as a sample")
+
+
+@pytest.fixture(scope="session")
+def amount(request):
+    """How much of something a test marked `soak` does: `amount(sample, full)` is the second under --soak."""
+    return lambda sample, full: full if request.config.getoption("--soak") else sample
 
 
 def pytest_configure(config):
