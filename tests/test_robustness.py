@@ -18,8 +18,8 @@ def run(out, *variants) -> pd.DataFrame:
 
 
 def test_the_short_profile_makes_the_table_and_repeats_it_from_the_runs(tmp_path, capsys):
-    scores = run(tmp_path, "robust", "reference")
-    assert scores.variant.tolist() == ["robust", "head only", "reference"]
+    scores = run(tmp_path, "robust", "reference", "robust, trained on renders too")
+    assert scores.variant.tolist() == ["robust", "head only", "reference", "robust, trained on renders too"]
     shares = scores.drop(columns=["variant", "seed"])
     assert shares.shape[1] == 10 and shares.iloc[:, -2:].isna().all(axis=None)  # all of its classes are known
     assert ((shares >= 0) & (shares <= 100)).iloc[:, :-2].all(axis=None)
@@ -27,8 +27,21 @@ def test_the_short_profile_makes_the_table_and_repeats_it_from_the_runs(tmp_path
     assert table.strip() == (tmp_path / "table.md").read_text(encoding="utf-8").strip()
     assert table.splitlines()[0].startswith("| recipe | planets, test | renders, balanced | renders, uranus |")
     trained = (tmp_path / "robust" / "seed0" / "finetune.pt").stat().st_mtime_ns
-    pd.testing.assert_frame_equal(run(tmp_path, "robust", "reference"), scores)
+    again = run(tmp_path, "robust", "reference", "robust, trained on renders too")
+    pd.testing.assert_frame_equal(again, scores)
     assert (tmp_path / "robust" / "seed0" / "finetune.pt").stat().st_mtime_ns == trained
+
+
+def test_pictures_trained_on_are_not_scored():
+    samples = robustness.make_samples(robustness.FIXTURE)
+    renders = robustness.find_samples(robustness.FIXTURE)
+    renders.loc[renders.label == "mars", "label"] = "venus"
+    trained, scored = robustness.add_renders(samples, {"renders": renders, "photos": renders}, 0)
+    more = trained[len(samples) :]
+    assert set(more.split) == {"train", "val", "test"} and "venus" not in set(more.label)
+    seen = set(more.path[more.split != "test"])
+    assert not seen & set(scored["renders"].path) and "venus" in set(scored["renders"].label)
+    assert len(seen) + len(scored["renders"]) == len(renders) == len(scored["photos"])
 
 
 def test_a_mean_comes_with_half_the_range_of_the_seeds():
