@@ -20,7 +20,7 @@ from planetlib.checkpoint import Checkpoint, find_checkpoint
 from planetlib.data import find_images, path_text, progress_bar
 from planetlib.images import UnreadableImage, read_image
 from planetlib.model import DETECTOR_STAGES, choose_device, use_precision
-from planetlib.tables import DataError
+from planetlib.tables import DataError, write_rows
 from planetlib.transforms import fit_to_square, to_tensor
 from planetlib.unknowns import score_unknown
 
@@ -182,7 +182,7 @@ def write_predictions(tables: Iterable[pd.DataFrame], path: str | os.PathLike) -
     partial = path.with_name(path.name + ".part")
     with open(partial, "w", newline="", encoding="utf-8") as file:
         for index, table in enumerate(tables):
-            table.to_csv(file, index=False, header=index == 0, float_format="%.6g")
+            write_rows(table, file, header=index == 0, float_format="%.6g")
             file.flush()
             yield table
     os.replace(partial, path)
