@@ -34,6 +34,7 @@ COLUMNS = [
     "unknown_score",
     "status",
     "error",
+    "note",
     "prob_blue",
     "prob_green",
     "prob_red",
@@ -474,8 +475,8 @@ def predict(run, trained_run, tmp_path):
 
     def call(*arguments) -> tuple[Answer, pd.DataFrame]:
         answer = run("predict", *arguments, "--run", trained_run.run, "--out", tmp_path / "out")
-        words = dict.fromkeys(COLUMNS[:3] + COLUMNS[4:6], str)
-        numbers = {"na_values": {name: [""] for name in ("confidence", *COLUMNS[6:])}}
+        words = dict.fromkeys(COLUMNS[:3] + COLUMNS[5:8], str)
+        numbers = {"na_values": {name: [""] for name in ("confidence", "unknown_score", *COLUMNS[8:])}}
         return answer, pd.read_csv(tmp_path / "out" / "predictions.csv", dtype=words, keep_default_na=False, **numbers)
 
     return call
