@@ -86,6 +86,7 @@ def plot_class_counts(samples: pd.DataFrame) -> Figure:
 def plot_image_sizes(checked: pd.DataFrame) -> Figure:
     """Width against height of every readable picture, and the sizes of the files, by class."""
     readable = checked[checked.status == "ok"]
+    readable = readable.assign(kilobytes=readable.bytes / 1000, label=readable.label.map(verbatim))
     classes = readable.label.nunique()
     figure, axes = new_figure(1, 2, 9, max(3.4, 0.9 + 0.25 * classes))
     palette = "colorblind" if classes <= 10 else "husl"  # the first has ten colours
