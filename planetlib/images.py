@@ -5,7 +5,6 @@ import io
 import math
 import os
 import stat
-import struct
 import warnings
 import zlib
 from os import PathLike
@@ -23,10 +22,6 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM
 SMALLEST_SIDE = 8  # pixels; below this there is nothing left to recognise
 LARGEST_FILE = 512 << 20  # bytes; as many pixels as Pillow allows, at 6 bytes each
 MOST_READS = 1_000_000  # about a second
-
-# What Pillow's decoders raise on damaged files: written nowhere, found by damaging many kinds of files at random.
-DAMAGE = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError)
-DAMAGE += (struct.error, zlib.error)
 
 # EXIF orientation, 2 to 8 → how to turn the picture upright.
 _turn = Image.Transpose
@@ -109,7 +104,7 @@ def decode_image(source: str | PathLike | bytes) -> tuple[np.ndarray, dict]:
         try:
             image.load()
             picture = _to_rgb(_stand_upright(image))
-        except DAMAGE as error:
+        except Exception as error:  # what decoders raise on damaged files is written nowhere, and not only OSError
             raise UnreadableImage(name, f"damaged or truncated ({_one_line(error)})") from error
         return picture, {**facts, "note": "first of several frames" if _has_more(image) else ""}
 
@@ -138,7 +133,7 @@ def read_file(path: str | PathLike) -> bytes:
         raise UnreadableImage(path, "no such file") from error
     except PermissionError as error:
         raise UnreadableImage(path, "no permission to read it") from error
-    except DAMAGE as error:
+    except (OSError, ValueError) as error:
         raise UnreadableImage(path, f"cannot be opened ({_one_line(error)})") from error
 
 
@@ -158,7 +153,7 @@ def _unzip(name: str, content: bytes) -> bytes:
             if file.read(1):
                 raise UnreadableImage(name, f"too large (more than {LARGEST_FILE:,} bytes, unpacked)")
             return start + rest
-    except DAMAGE as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UnreadableImage(name, f"damaged or truncated ({_one_line(error)})") from error
 
 
@@ -179,20 +174,25 @@ def _open(name: str, content: bytes) -> Image.Image:
     try:
         return Image.open(_Rationed(content), formats=FORMATS)
     except UnidentifiedImageError as error:
-        raise UnreadableImage(name, "not an image, whatever its name says") from error
+        kinds = [kind for kind in FORMATS if Image.OPEN[kind][1](content[:16]) is True]
+        reason = (
+            f"damaged at its start, or a rare kind of {kinds[0]}" if kinds else "not an image, whatever its name says"
+        )
+        raise UnreadableImage(name, reason) from error
     except Image.DecompressionBombError as error:
         raise UnreadableImage(name, f"too large ({_one_line(error)})") from error
-    except DAMAGE as error:
+    except Exception as error:
         raise UnreadableImage(name, f"cannot be opened ({_one_line(error)})") from error
 
 
 def _has_more(image: Image.Image) -> bool:
     try:
         return getattr(image, "is_animated", False)
-    except DAMAGE:  # whatever comes second is of no use
+    except Exception:  # whatever comes second is of no use
         return False
 
 
+@np.errstate(all="ignore")  # within ZScale
 def _decode_fits(name: str, content: bytes) -> tuple[np.ndarray, dict]:
     try:
         from astropy.io import fits
@@ -222,7 +222,7 @@ def _stand_upright(image: Image.Image) -> Image.Image:
     """Like `ImageOps.exif_transpose`, which also rewrites the EXIF block and so fails where only that is damaged."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except DAMAGE:
+    except Exception:
         return image
     return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
 
@@ -230,12 +230,15 @@ def _stand_upright(image: Image.Image) -> Image.Image:
 def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode.startswith(("I", "F")):  # 16- and 32-bit grey: Pillow's own conversion would clip at 255
         return _stretch(np.array(image, dtype=np.float64))
-    if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
+    if image.mode == "La":  # already multiplied by alpha, which Pillow undoes in one way alone
+        image = image.convert("LA")
+    if image.mode in {"RGBA", "RGBa", "LA", "PA"} or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
     return np.array(image.convert("RGB"))
 
 
+@np.errstate(all="ignore")  # what is not a number is dealt with
 def _stretch(values: np.ndarray, low: float = -np.inf, high: float = np.inf) -> np.ndarray:
     """Numbers (H, W), which are overwritten, as grey uint8 (H, W, 3): black at `low`, white at `high`.
 

@@ -113,7 +113,7 @@ def test_check_says_why_a_file_is_unreadable_and_keeps_its_row(tmp_path, fixture
     checked = check_samples(pd.DataFrame({"path": paths, "label": "mars"}, index=[9, 7, 5, 3, 1]), progress=False)
     assert list(checked.path) == paths
     assert list(checked.status) == ["ok"] + ["unreadable"] * 4
-    reasons = ["", "damaged or truncated", "empty file", "not an image", "No such file"]
+    reasons = ["", "damaged or truncated", "empty file", "not an image", "no such file"]
     assert all(error.startswith(reason) for error, reason in zip(checked.error, reasons, strict=True))
     assert checked.bytes[1] == 100 and checked.width[1] == 0
 
