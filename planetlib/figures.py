@@ -61,7 +61,7 @@ def show_grid(
         axis.axis("off")
     for axis, picture, title, colour in zip(axes.flat, pictures, titles, colours or ["black"] * len(pictures)):
         axis.imshow(picture, cmap="gray")
-        axis.set_title(verbatim(title), fontsize=9, color=colour)
+        axis.set_title("\n".join(map(verbatim, title.split("\n"))), fontsize=9, color=colour)
     return figure
 
 
@@ -275,7 +275,7 @@ def show_maps(rows: Iterable[tuple[str, Sequence[np.ndarray], Sequence[str]]], s
         line[0].text(-0.06, 0.5, verbatim(name), ha="right", va="center", transform=line[0].transAxes)
         for axis, picture, title in zip(line, pictures, titles):
             axis.imshow(picture)
-            axis.set_title(verbatim(title), fontsize=9)
+            axis.set_title("\n".join(map(verbatim, title.split("\n"))), fontsize=9)
     return figure
 
 

@@ -28,8 +28,8 @@ def describe_prediction(row) -> tuple[str, str]:
 
 
 def verbatim(text: str) -> str:
-    """Text that matplotlib draws as it is: unprintable characters are escaped, and `$` begins no formula."""
-    return "\n".join(map(printable, text.split("\n"))).replace("$", r"\$")
+    """A line of text that matplotlib draws as it is: unprintable characters are escaped, `$` begins no formula."""
+    return printable(text).replace("$", r"\$")
 
 
 def name_picture(index: int, path: str | Path, *more: str) -> str:

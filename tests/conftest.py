@@ -129,7 +129,8 @@ def every_format() -> dict[str, bytes]:
         "palette.bmp": encode(image, "BMP", "P"), "plain.avif": encode(image, "AVIF"),
         "animated.avif": several("AVIF"), "plain.jp2": encode(image, "JPEG2000"),
         "stream.j2k": encode(image, "JPEG2000", no_jp2=True), "plain.fits": plain,
-        "zipped.fits.gz": gzip.compress(plain), "16 bit.fit": encode_fits(fits.PrimaryHDU(np.uint16(100 + 20.0 * grey))),
+        "zipped.fits.gz": gzip.compress(plain),
+        "16 bit.fit": encode_fits(fits.PrimaryHDU(np.uint16(100 + 20.0 * grey))),
         "cube.fts": encode_fits(fits.PrimaryHDU(np.stack([numbers, numbers]))),
         "packed.fits.fz": encode_fits(fits.PrimaryHDU(), fits.CompImageHDU(np.float32(numbers))),
         "table first.fits": encode_fits(

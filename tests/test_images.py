@@ -13,9 +13,9 @@ import pytest
 from astropy.io import fits
 from PIL import ExifTags, Image
 
-from conftest import encode, encode_fits
 from planetlib import images, printable
 from planetlib.images import SUFFIXES, UnreadableImage, decode_image, inspect_image, read_image
+from tests.conftest import encode, encode_fits
 
 SIDE = 16
 RED, GREEN, BLACK = (200, 30, 20), (10, 180, 40), (0, 0, 0)
