@@ -16,6 +16,13 @@ class PlanetlibError(Exception):
     """Something the user can put right: the message says what was got, what was expected and what to do."""
 
 
+def printable(text: str) -> str:
+    """Text on one line with nothing in it that steers a terminal: names of files may hold newlines, escape sequences
+    and marks that turn the direction of writing. Such characters are written as in Python, `\\x1b`.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def require_known(what: str, name: str, known: Iterable[str]) -> None:
     """Raises PlanetlibError, with the known names, for one that is none of them."""
     if name not in known:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from planetlib import PlanetlibError, __version__, commands
+from planetlib import PlanetlibError, __version__, commands, printable
 from planetlib.settings import LEAST
 
 EXIT_CODES = """exit codes: 0 done; 1 done, but some inputs could not be read (each is named);
@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return options.command(options)
     except (PlanetlibError, OSError) as error:
-        print(f"planetlib: {error}", file=sys.stderr)
+        print(f"planetlib: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("planetlib: interrupted", file=sys.stderr)

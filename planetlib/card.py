@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from planetlib import printable
 from planetlib.checkpoint import Checkpoint
 from planetlib.classify import Classifier
 from planetlib.data import SPLITS
@@ -47,6 +48,7 @@ def write_card(run: str | os.PathLike, checkpoint: Checkpoint, samples: pd.DataF
     counts = counts.reindex(columns=list(SPLITS), fill_value=0)
     licences = {"not pretrained": "none"} if settings.weights == "random" else backbone_licences(checkpoint.backbone)
     found = checkpoint.calibration
+    folder = printable(Path(settings.data).resolve().name).replace("`", "'")
     text = f"""# Model card: {checkpoint.backbone}, {len(checkpoint.class_names)} classes
 
 `{checkpoint.stage}.pt`, epoch {checkpoint.epoch}; sees squares of {checkpoint.image_size} pixels, fitted by
@@ -54,7 +56,7 @@ def write_card(run: str | os.PathLike, checkpoint: Checkpoint, samples: pd.DataF
 
 ## Data
 
-Folder `{Path(settings.data).resolve().name}`, fingerprint `{checkpoint.data_fingerprint}`, pictures by split:
+Folder `{folder}`, fingerprint `{checkpoint.data_fingerprint}`, pictures by split:
 
 {_make_table(counts)}
 
@@ -124,9 +126,14 @@ def describe_evaluation(name: str, evaluation: Evaluation, uncalibrated: Evaluat
     by_class = evaluation.by_class[["images", "right", "precision", "recall"]].rename_axis("class").round(3)
     found = {**evaluation.summary, "calibration_error_at_temperature_1": before}
     lines = [f"- {key.replace('_', ' ')}: {value:.4g}" for key, value in found.items() if value is not None]
-    return f"## Results: {name}\n\n{_make_table(by_class)}\n\n" + "\n".join(lines) + "\n\n"
+    return f"## Results: {_escape(name)}\n\n{_make_table(by_class)}\n\n" + "\n".join(lines) + "\n\n"
 
 
 def _make_table(table: pd.DataFrame) -> str:
     rows = [["class", *table.columns], ["---"] * (1 + len(table.columns)), *table.reset_index().values.tolist()]
-    return "\n".join(f"| {' | '.join(str(cell) for cell in row)} |" for row in rows)
+    return "\n".join(f"| {' | '.join(_escape(str(cell)) for cell in row)} |" for row in rows)
+
+
+def _escape(text: str) -> str:
+    """Names of classes and folders as text, whatever they hold: no HTML, no links, no further cells of a table."""
+    return re.sub(r"([\\`*_\[\]<>&|~#!$])", r"\\\1", printable(text))

@@ -1,7 +1,8 @@
 """`Classifier`: a checkpoint applied to pictures, files and folders of any size.
 
 The predictions table (pandas) has one row for each input, in input order:
-`path, label, predicted, confidence, unknown_score, status, error, prob_<class>…`.
+`path, label, predicted, confidence, unknown_score, status, error, note, prob_<class>…`. `error` says why a picture is
+unreadable; `note` what was left out of one that is not (`first of several frames`), and is mostly empty.
 """
 
 import os
@@ -18,9 +19,9 @@ from torch import Tensor
 
 from planetlib.checkpoint import Checkpoint, find_checkpoint
 from planetlib.data import find_images, path_text, progress_bar
-from planetlib.images import UnreadableImage, read_image
+from planetlib.images import UnreadableImage, decode_image
 from planetlib.model import DETECTOR_STAGES, choose_device, use_precision
-from planetlib.tables import DataError
+from planetlib.tables import DataError, write_rows
 from planetlib.transforms import fit_to_square, to_tensor
 from planetlib.unknowns import score_unknown
 
@@ -103,7 +104,7 @@ class Classifier:
 
     def predict_picture(self, picture: np.ndarray, name: str = "") -> pd.Series:
         """The row of the predictions table for a picture in memory, uint8 (H, W, 3); `path` is its name."""
-        return self._make_table([(name, "", "")], self.score_tensors(self.prepare(picture)[None])).iloc[0]
+        return self._make_table([(name, "", "", "")], self.score_tensors(self.prepare(picture)[None])).iloc[0]
 
     def stream(self, inputs: Iterable[tuple[str, str]], batch_size: int = 32) -> Iterator[pd.DataFrame]:
         """The predictions table in pieces of `batch_size` rows; memory does not grow with the number of inputs.
@@ -122,19 +123,22 @@ class Classifier:
                 if not ahead:
                     return
                 rows = [(path, label, *future.result()) for path, label, future in ahead.popleft()]
-                images = [image for *_, image, _ in rows if image is not None]
+                images = [image for _, _, image, *_ in rows if image is not None]
                 found = self.score_tensors(torch.stack(images)) if images else NOTHING
-                yield self._make_table([(path, label, error) for path, label, _, error in rows], found)
+                yield self._make_table([(path, label, *words) for path, label, _, *words in rows], found)
 
-    def _read(self, path: str) -> tuple[Tensor | None, str]:
+    def _read(self, path: str) -> tuple[Tensor | None, str, str]:
+        """The model's input, an error and a note."""
         try:
-            return self.prepare(read_image(path)), ""
+            picture, facts = decode_image(path)
+            return self.prepare(picture), "", facts["note"]
         except UnreadableImage as error:
-            return None, error.reason
+            return None, error.reason, ""
 
-    def _make_table(self, rows: list[tuple[str, str, str]], found: tuple[Tensor, Tensor]) -> pd.DataFrame:
-        """Rows of (path, label, error); `found`, of `score_tensors`, has a line for each row without an error."""
-        table = pd.DataFrame(rows, columns=["path", "label", "error"])
+    def _make_table(self, rows: list[tuple[str, str, str, str]], found: tuple[Tensor, Tensor]) -> pd.DataFrame:
+        """Rows of (path, label, error, note); `found`, of `score_tensors`, has a line for each row without an error."""
+        rows = [(path_text(path), *words) for path, *words in rows]  # a path from Python may be one tables cannot hold
+        table = pd.DataFrame(rows, columns=["path", "label", "error", "note"])
         readable = (table.error == "").to_numpy()
         full, unknown = np.full((len(table), len(self.class_names)), np.nan), np.full(len(table), np.nan)
         if readable.any():
@@ -147,7 +151,7 @@ class Classifier:
         foreign = unknown > self.checkpoint.unknown_threshold
         table["status"] = np.select([~readable, foreign], ["unreadable", "unknown"], "ok")
         names = [f"prob_{name}" for name in self.class_names]
-        ordered = table[["path", "label", "predicted", "confidence", "unknown_score", "status", "error"]]
+        ordered = table[["path", "label", "predicted", "confidence", "unknown_score", "status", "error", "note"]]
         return pd.concat([ordered, pd.DataFrame(full, columns=names)], axis=1)
 
 
@@ -162,7 +166,7 @@ def gather_inputs(places: Iterable[str | os.PathLike], class_names: Iterable[str
     """
     names, pairs = set(class_names), []
     for place in map(Path, places):
-        if not place.exists():
+        if not os.path.lexists(place):  # a link to nothing is there, and gets a row
             raise DataError(f"{place}: no such file or folder")
         for path in find_images(place) if place.is_dir() else [place]:
             pairs.append((path_text(path), path.parent.name if path.parent.name in names else ""))
@@ -182,7 +186,7 @@ def write_predictions(tables: Iterable[pd.DataFrame], path: str | os.PathLike) -
     partial = path.with_name(path.name + ".part")
     with open(partial, "w", newline="", encoding="utf-8") as file:
         for index, table in enumerate(tables):
-            table.to_csv(file, index=False, header=index == 0, float_format="%.6g")
+            write_rows(table, file, header=index == 0, float_format="%.6g")
             file.flush()
             yield table
     os.replace(partial, path)

@@ -6,7 +6,7 @@ A command takes the parsed options and returns its exit code.
 import sys
 from pathlib import Path
 
-from planetlib import PlanetlibError
+from planetlib import PlanetlibError, printable
 
 SAMPLE_PICTURES = 200
 
@@ -25,7 +25,7 @@ def check_data(options) -> int:
     from planetlib.tables import write_table
 
     checked = _check(find_samples(options.data), options.audit)
-    print(checked.groupby("label").status.value_counts().unstack(fill_value=0).to_string())
+    _print_table(checked.groupby("label").status.value_counts().unstack(fill_value=0))
     code = _report_copies(checked) if options.audit else 0
     if options.out:
         write_table(checked, options.out)
@@ -57,7 +57,7 @@ def _make_table(data: Path, seed: int, out: Path, audit: bool):
     checked = _check(find_samples(data.resolve()), audit)
     samples = split_samples(checked, seed)
     write_table(samples, out)
-    print(samples.groupby(["label", "split"]).size().unstack()[["train", "val", "test"]].to_string())
+    _print_table(samples.groupby(["label", "split"]).size().unstack()[["train", "val", "test"]])
     return checked
 
 
@@ -154,9 +154,9 @@ def evaluate_run(options) -> int:
     if options.run.is_dir():  # the card is that of the folder's last stage; a file may be of an earlier one
         name = f"{options.split} pictures" + (f" of {options.data.resolve().name}" if options.data else "")
         add_evaluation(run, name, evaluation, uncalibrated)
-    print(evaluation.by_class.round(3).to_string())
+    _print_table(evaluation.by_class.round(3))
     if len(unknowns):
-        print(f"counted as unknowns: {', '.join(sorted(unknowns.label.unique()))}")
+        print(f"counted as unknowns: {printable(', '.join(sorted(unknowns.label.unique())))}")
     print(*(f"{name}: {value:.4g}" for name, value in evaluation.summary.items() if value is not None), sep="\n")
     print(f"calibration_error_at_temperature_1: {uncalibrated.summary['calibration_error']:.4g}")
     print(f"written to {out}")
@@ -169,7 +169,7 @@ def predict_files(options) -> int:
 
     from planetlib.classify import Classifier, gather_inputs, write_predictions
     from planetlib.data import progress_bar
-    from planetlib.sheets import annotate_picture, make_contact_sheet
+    from planetlib.sheets import annotate_picture, make_contact_sheet, name_picture
 
     classifier = Classifier.load(options.run)
     pairs = gather_inputs(options.inputs, classifier.class_names)
@@ -187,9 +187,8 @@ def predict_files(options) -> int:
         shown = pd.concat(tables, ignore_index=True)
         (options.out / "pictures").mkdir(exist_ok=True)
         for row in progress_bar(shown.itertuples(), desc="drawing", total=len(shown), unit="image"):
-            # Numbered, as two folders may hold equal names; cut short, as a name may have 255 bytes and no more.
-            name = f"{row.Index:06d}_{Path(row.path).stem[:40]}.jpg"
-            annotate_picture(row).save(options.out / "pictures" / name, quality=90)
+            name = name_picture(row.Index, row.path)
+            annotate_picture(row).save(options.out / "pictures" / f"{name}.jpg", quality=90)
         make_contact_sheet(shown).save(options.out / "contact_sheet.png")
         print(f"{len(shown)} of them drawn: {options.out / 'pictures'}, {options.out / 'contact_sheet.png'}")
     return code
@@ -201,21 +200,21 @@ def explain_files(options) -> int:
     from planetlib.explain import DEFAULT_METHOD, map_activation, overlay_map
     from planetlib.figures import save_figure, show_maps
     from planetlib.images import UnreadableImage, read_image
-    from planetlib.sheets import describe_prediction
+    from planetlib.sheets import describe_prediction, name_picture
 
     classifier, method, code = Classifier.load(options.run), options.method or DEFAULT_METHOD, 0
     for index, path in enumerate(options.files):
         try:
             picture = read_image(path)
         except UnreadableImage as error:
-            print(f"planetlib: {error}", file=sys.stderr)
+            print(f"planetlib: {printable(str(error))}", file=sys.stderr)
             code = 1
             continue
         row = next(classifier.predict([path], progress=False).itertuples())
         name = options.class_name or row.predicted
         overlay = overlay_map(picture, map_activation(classifier, picture, name, method))
         figure = show_maps([("", [picture, overlay], [describe_prediction(row)[0], f"{name}, {method}"])], 4)
-        print(save_figure(figure, options.out / f"{index:06d}_{path.stem[:40]}_{name}_{method}.png"))
+        print(save_figure(figure, options.out / f"{name_picture(index, path, name, method)}.png"))
     return code
 
 
@@ -257,6 +256,11 @@ def run_all_notebooks(options) -> int:
     return 0
 
 
+def _print_table(table) -> None:
+    """Prints a table of classes, whose names are those of folders."""
+    print(table.rename(index=printable).to_string())
+
+
 def _report_copies(audited) -> int:
     """Lists the groups of copies, and on stderr those whose labels differ; returns the exit code."""
     from planetlib.audit import list_copies
@@ -264,10 +268,10 @@ def _report_copies(audited) -> int:
     copies = list_copies(audited)
     print(f"{len(copies)} pictures have copies, in {copies.group.nunique()} groups")
     for group, part in copies.groupby("group"):
-        print(f"group {group}: {', '.join(part.path)}")
+        print(f"group {group}: {printable(', '.join(part.path))}")
         if part.conflict.any():
             named = ", ".join(f"{row.path} ({row.label})" for row in part.itertuples())
-            print(f"label conflict: copies with different labels: {named}", file=sys.stderr)
+            print(f"label conflict: copies with different labels: {printable(named)}", file=sys.stderr)
     return 1 if copies.conflict.any() else 0
 
 
@@ -275,5 +279,5 @@ def _report_unreadable(table) -> int:
     """Names the unreadable files of a table on stderr; returns the exit code."""
     unreadable = table[table.status == "unreadable"]
     for row in unreadable.itertuples():
-        print(f"unreadable: {row.path}: {row.error}", file=sys.stderr)
+        print(printable(f"unreadable: {row.path}: {row.error}"), file=sys.stderr)
     return 1 if len(unreadable) else 0

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from planetlib.images import SUFFIXES, UnreadableImage, inspect_image, read_image
+from planetlib.images import SUFFIXES, UnreadableImage, inspect_image, read_file, read_image
 from planetlib.tables import DataError, write_table
 from planetlib.transforms import draw_augmented, fit_to_square, to_tensor
 
@@ -28,17 +28,21 @@ IN_MEMORY_BYTES = 1 << 30  # decoded pictures beyond this lie in a memory-mapped
 def find_images(folder: str | os.PathLike) -> list[Path]:
     """Image files of a folder at any depth, by suffix, sorted; hidden files and folders are left out.
 
+    Links to folders are not followed, as they may lead in circles or anywhere. They are listed as they stand, and so
+    are folders that may not be looked into: both turn up as unreadable, so that nothing is left out unseen.
+
     Raises:
         DataError: no such folder.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give one that holds pictures")
-    found = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(place, f) for f in files if Path(f).suffix.lower() in SUFFIXES and not f.startswith(".")]
-    return sorted(found)
+    found, closed = [], []
+    for place, folders, files in os.walk(folder, onerror=closed.append):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in folders if os.path.islink(os.path.join(place, name))]
+        found += [Path(place, f) for f in files if f.lower().endswith(tuple(SUFFIXES)) and not f.startswith(".")]
+    return sorted(found + [Path(error.filename) for error in closed])
 
 
 def path_text(path: str | os.PathLike) -> str:
@@ -81,22 +85,21 @@ def check_samples(samples: pd.DataFrame, progress: bool = True) -> pd.DataFrame:
         progress: show a bar.
 
     Returns:
-        `samples` with `status` (`ok`, `unreadable`), `error`, `format`, `mode`, `width`, `height`, `bytes`, `sha256`.
+        `samples` with `status` (`ok`, `unreadable`), `error`, `note` (such as `first of several frames`), `format`,
+        `mode`, `width`, `height`, `bytes`, `sha256`.
     """
     facts = list(_in_threads(_check_file, samples.path, "checking", progress))
     return samples.reset_index(drop=True).join(pd.DataFrame(facts))
 
 
 def _check_file(path: str) -> dict:
-    blank = {"error": "", "format": "", "mode": "", "width": 0, "height": 0, "bytes": 0, "sha256": ""}
+    blank = {"error": "", "note": "", "format": "", "mode": "", "width": 0, "height": 0, "bytes": 0, "sha256": ""}
     try:
-        content = Path(path).read_bytes()
+        content = read_file(path)
         blank |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         return {"status": "ok", **blank, **inspect_image(content)}
     except UnreadableImage as error:
         return {"status": "unreadable", **blank, "error": error.reason}
-    except OSError as error:
-        return {"status": "unreadable", **blank, "error": error.strerror or str(error)}
 
 
 def split_samples(checked: pd.DataFrame, seed: int = 0, fractions: dict[str, float] = SPLITS) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from planetlib.data import SPLITS
 from planetlib.evaluate import Evaluation, find_foreign
 from planetlib.explain import DEFAULT_METHOD, map_activation, overlay_map
 from planetlib.images import read_image
-from planetlib.sheets import BLUE, GREY, TILE, describe_prediction
+from planetlib.sheets import BLUE, GREY, TILE, describe_prediction, verbatim
 from planetlib.transforms import fit_to_square
 
 ORANGE, GREEN = seaborn.color_palette("colorblind").as_hex()[1:3]
@@ -61,14 +61,14 @@ def show_grid(
         axis.axis("off")
     for axis, picture, title, colour in zip(axes.flat, pictures, titles, colours or ["black"] * len(pictures)):
         axis.imshow(picture, cmap="gray")
-        axis.set_title(title, fontsize=9, color=colour)
+        axis.set_title("\n".join(map(verbatim, title.split("\n"))), fontsize=9, color=colour)
     return figure
 
 
 def plot_class_counts(samples: pd.DataFrame) -> Figure:
     """Pictures of each class, stacked by split where the table has one."""
     by = samples.split if "split" in samples else pd.Series("all", samples.index, name="split")
-    counts = samples.groupby(["label", by]).size().unstack(fill_value=0)
+    counts = samples.groupby(["label", by]).size().unstack(fill_value=0).rename(index=verbatim)
     counts = counts[[name for name in (*SPLITS, "all") if name in counts]]
     longest = max(map(len, counts.index))
     crowded = len(counts) * longest > 90  # more characters than fit beside each other: the names are turned
@@ -85,7 +85,8 @@ def plot_class_counts(samples: pd.DataFrame) -> Figure:
 
 def plot_image_sizes(checked: pd.DataFrame) -> Figure:
     """Width against height of every readable picture, and the sizes of the files, by class."""
-    readable = checked[checked.status == "ok"].assign(kilobytes=lambda table: table.bytes / 1000)
+    readable = checked[checked.status == "ok"]
+    readable = readable.assign(kilobytes=readable.bytes / 1000, label=readable.label.map(verbatim))
     classes = readable.label.nunique()
     figure, axes = new_figure(1, 2, 9, max(3.4, 0.9 + 0.25 * classes))
     palette = "colorblind" if classes <= 10 else "husl"  # the first has ten colours
@@ -107,7 +108,7 @@ def show_samples(samples: pd.DataFrame, per_class: int = 8, seed: int = 0) -> Fi
         part = samples[samples.label == label]
         for axis, path in zip(row, part.sample(min(per_class, len(part)), random_state=seed).path):
             axis.imshow(fit_to_square(read_image(path), TILE))
-        row[0].text(-0.08, 0.5, label, ha="right", va="center", transform=row[0].transAxes)
+        row[0].text(-0.08, 0.5, verbatim(label), ha="right", va="center", transform=row[0].transAxes)
     return figure
 
 
@@ -156,7 +157,7 @@ def plot_history(history: pd.DataFrame) -> Figure:
 
 def plot_confusion(evaluation: Evaluation, normalised: bool = False) -> Figure:
     """Confusion matrix: counts, or shares of each true class."""
-    table = evaluation.confusion
+    table = evaluation.confusion.rename(index=verbatim, columns=verbatim)
     side = 2.2 + 0.55 * len(table.columns)
     figure, axes = new_figure(width=side, height=side * 0.85)
     shown = table.div(table.sum(axis=1), axis=0) if normalised else table
@@ -175,7 +176,7 @@ def plot_class_accuracy(evaluation: Evaluation) -> Figure:
     reach = np.abs([table.accuracy - table.low, table.high - table.accuracy])
     axes[0, 0].errorbar(table.accuracy, range(len(table)), xerr=reach, fmt="o", color=BLUE, capsize=3)
     axes[0, 0].set_yticks(
-        range(len(table)), [f"{row.Index} ({row.right} of {row.images})" for row in table.itertuples()]
+        range(len(table)), [f"{verbatim(row.Index)} ({row.right} of {row.images})" for row in table.itertuples()]
     )
     axes[0, 0].set(xlim=(0, 1.02), xlabel="accuracy, with its 95 % interval")
     axes[0, 0].invert_yaxis()
@@ -271,10 +272,10 @@ def show_maps(rows: Iterable[tuple[str, Sequence[np.ndarray], Sequence[str]]], s
     for axis in axes.flat:
         axis.axis("off")
     for line, (name, pictures, titles) in zip(axes, rows):
-        line[0].text(-0.06, 0.5, name, ha="right", va="center", transform=line[0].transAxes)
+        line[0].text(-0.06, 0.5, verbatim(name), ha="right", va="center", transform=line[0].transAxes)
         for axis, picture, title in zip(line, pictures, titles):
             axis.imshow(picture)
-            axis.set_title(title, fontsize=9)
+            axis.set_title("\n".join(map(verbatim, title.split("\n"))), fontsize=9)
     return figure
 
 
@@ -292,8 +293,7 @@ def show_class_maps(
             stack.append((overlay_map(picture, heat), f"{name} {share:.0%}"))
         stacks.append(stack)
     columns = max(1, min(columns, len(stacks)))
-    blank = (np.full((SIDE, SIDE, 3), 255, np.uint8), "")
-    stacks += [[blank] * 3] * (-len(stacks) % columns)
+    stacks += [[(np.full((SIDE, SIDE, 3), 255, np.uint8), "")] * 3] * (-len(stacks) % columns)
     blocks = [stacks[start : start + columns] for start in range(0, len(stacks), columns)]
     cells = [stack[line] for block in blocks for line in range(3) for stack in block]
     return show_grid([picture for picture, _ in cells], [title for _, title in cells], columns)

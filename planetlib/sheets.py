@@ -1,12 +1,14 @@
 """Predictions as pictures, with Pillow: one with its answer on a band, and many on a contact sheet."""
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
+from planetlib import printable
 from planetlib.images import UnreadableImage, read_image
 from planetlib.tables import class_probabilities
 from planetlib.transforms import fit_to_square
@@ -19,10 +21,25 @@ def describe_prediction(row) -> tuple[str, str]:
     """What to write beside a picture, and the colour: right (blue, ✓), wrong (red, ✗), no verdict (grey)."""
     if row.status == "unreadable":
         return f"unreadable: {row.error}", GREY
-    text = f"{row.predicted} {row.confidence:.0%}" + ("\nunknown?" if row.status == "unknown" else "")
+    text = f"{printable(row.predicted)} {row.confidence:.0%}" + ("\nunknown?" if row.status == "unknown" else "")
     if not row.label:
         return text, GREY
-    return (f"✓ {text}", BLUE) if row.label == row.predicted else (f"✗ {text}\ntrue: {row.label}", RED)
+    return (f"✓ {text}", BLUE) if row.label == row.predicted else (f"✗ {text}\ntrue: {printable(row.label)}", RED)
+
+
+def verbatim(text: str) -> str:
+    """A line of text that matplotlib draws as it is: unprintable characters are escaped, `$` begins no formula."""
+    return printable(text).replace("$", r"\$")
+
+
+def name_picture(index: int, path: str | Path, *more: str) -> str:
+    """A name, without suffix, for a picture made of another: `000012_saturn` and what is to be added.
+
+    Numbered, as two folders may hold equal names; cut short, as a name may have 255 bytes and no more; and without what
+    a file system or a terminal takes amiss, as names of files and classes are whatever somebody wrote.
+    """
+    parts = [printable(Path(path).stem)[:40], *(printable(part)[:20] for part in more)]
+    return "_".join([f"{index:06d}", *(re.sub(r'[/\\:*?"<>|]', "-", part) for part in parts)])
 
 
 def annotate_picture(row, side: int = 512) -> Image.Image:
@@ -91,7 +108,7 @@ def write_caption(picture: np.ndarray, text: str) -> np.ndarray:
 
 
 def _draw_line(draw: ImageDraw.ImageDraw, text: str, corner, width: float, size: float, colour: str = "white") -> None:
-    font = ImageFont.load_default(size)
+    font, text = ImageFont.load_default(size), printable(text)
     if draw.textlength(text, font) > width:
         while text and draw.textlength(text + "…", font) > width:
             text = text[:-1]

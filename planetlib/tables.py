@@ -4,8 +4,10 @@ Marks lie in `marks.csv` beside the samples table, one row for each marked pictu
 new_label`. A mark belongs to the picture, not to its name: it holds after the file is renamed and for equal files.
 """
 
+import csv
 import hashlib
 import os
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -16,17 +18,56 @@ from planetlib import PlanetlibError, require_known
 MARKS = ("keep", "relabel", "exclude")
 MARK_COLUMNS = ["sha256", "path", "label", "mark", "new_label"]
 
+# Where a spreadsheet would see a formula: at the start of a cell and, as some split at semicolons whatever is quoted,
+# after a separator (OWASP, «CSV Injection»). Apostrophes there count, so that what was added can be told and undone.
+CELL_START = r"(?:\A|(?<=[;\t\r\n]))"
+FORMULA = r"(?='*[=+\-@\t\r\n＝＋－＠])"
+
 
 class DataError(PlanetlibError):
     """A folder or a table that cannot be trained on or predicted, with what to do about it."""
 
 
+def neutralise(table: pd.DataFrame) -> pd.DataFrame:
+    """Makes a table harmless in a spreadsheet: an apostrophe before what would be taken for a formula.
+
+    Names of files and classes are whatever somebody wrote; `=cmd|…` must not run where a CSV is opened. `restore`
+    undoes it, to the letter.
+    """
+    return _substitute(table, re.compile(CELL_START + FORMULA), "'")
+
+
+def restore(table: pd.DataFrame) -> pd.DataFrame:
+    """The table that `neutralise` was given."""
+    return _substitute(table, re.compile(CELL_START + "'" + FORMULA), "")
+
+
+def _substitute(table: pd.DataFrame, pattern: re.Pattern, by: str) -> pd.DataFrame:
+    """Replaces in every cell of text, and in the names of the columns."""
+
+    def change(cell):
+        return pattern.sub(by, cell) if isinstance(cell, str) else cell
+
+    changed = table.copy(deep=False)
+    for name in table.columns.difference(table.select_dtypes(["number", "bool"]).columns):
+        changed[name] = table[name].map(change).astype(table[name].dtype)
+    return changed.rename(columns=change)
+
+
+def write_rows(table: pd.DataFrame, file, **options) -> None:
+    """Writes a table, `neutralise` applied, as rows of a CSV; `options` are those of `DataFrame.to_csv`."""
+    safe = neutralise(table)
+    # Before Python 3.13 nothing else puts a name with a carriage return in quotes, and it would end its row.
+    torn = any(safe[name].map(lambda cell: isinstance(cell, str) and "\r" in cell).any() for name in safe)
+    safe.to_csv(file, index=False, quoting=csv.QUOTE_NONNUMERIC if torn else csv.QUOTE_MINIMAL, **options)
+
+
 def write_table(table: pd.DataFrame, path: str | os.PathLike) -> None:
-    """Writes a table as CSV, whole or not at all, with folders as needed."""
+    """Writes a table as CSV, whole or not at all, with folders as needed; `neutralise` is applied."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
-    table.to_csv(partial, index=False)
+    write_rows(table, partial)
     os.replace(partial, path)
 
 
@@ -52,6 +93,7 @@ def _read_columns(path: Path, columns: list[str], what: str) -> pd.DataFrame:
         table = pd.read_csv(path, dtype=dict.fromkeys(["path", "label", "new_label"], str), keep_default_na=False)
     except ValueError as error:  # pandas derives its parsing errors from it
         raise DataError(f"{path}: not {what} ({error}); 'planetlib data split' makes one") from error
+    table = restore(table)
     if missing := set(columns) - set(table.columns):
         raise DataError(f"{path}: not {what}, lacks the columns {', '.join(sorted(missing))}")
     return table

@@ -1,5 +1,7 @@
 """Fixtures that several test modules share: a tiny data set, drawn here so that it needs no part of the library."""
 
+import gzip
+import io
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
+from astropy.io import fits
+from PIL import ExifTags, Image
 
 from planetlib.data import make_samples
 from planetlib.settings import Settings
@@ -78,6 +81,63 @@ def trained_run(fixture_folder, samples, tmp_path_factory) -> Settings:
     for stage in ("head", "finetune"):
         train_stage(stage, settings, samples, progress=False)
     return settings
+
+
+def encode(picture, format: str = "PNG", mode: str | None = None, **options) -> bytes:
+    """The bytes of an image file, from an array or an image."""
+    image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+    buffer = io.BytesIO()
+    (image.convert(mode) if mode else image.copy()).save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def encode_fits(*hdus) -> bytes:
+    """The bytes of a FITS file of these parts, the first of which is a `PrimaryHDU`."""
+    buffer = io.BytesIO()
+    fits.HDUList(list(hdus)).writeto(buffer)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def every_format() -> dict[str, bytes]:
+    """One good file of every format and kind: its name → its bytes. All show the same disc."""
+    picture = draw_disc(np.random.default_rng(0), (220, 60, 50))
+    image, grey = Image.fromarray(picture), picture[:, :, 0]
+
+    def several(format: str) -> bytes:
+        return encode(image, format, save_all=True, append_images=[Image.fromarray(255 - picture)])
+
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    numbers = 1000 + 10.0 * grey
+    numbers[5, 5] = np.nan
+    plain = encode_fits(fits.PrimaryHDU(numbers))
+    return {
+        "rgb.png": encode(image), "palette.png": encode(image, mode="P"), "alpha.png": encode(image, mode="RGBA"),
+        "grey and alpha.png": encode(image, mode="LA"), "one bit.png": encode(image, mode="1"),
+        "16 bit.png": encode(np.uint16(100 + 20.0 * grey)), "animated.png": several("PNG"),
+        "plain.jpg": encode(image, "JPEG"), "progressive.jpg": encode(image, "JPEG", progressive=True),
+        "turned.jpg": encode(image, "JPEG", exif=exif), "cmyk.jpg": encode(image, "JPEG", "CMYK"),
+        "two.jpg": several("MPO"), "plain.webp": encode(image, "WEBP"),
+        "lossless.webp": encode(image, "WEBP", "RGBA", lossless=True), "animated.webp": several("WEBP"),
+        "plain.tif": encode(image, "TIFF"), "16 bit.tif": encode(np.uint16(100 + 20.0 * grey), "TIFF"),
+        "32 bit.tif": encode(np.int32(grey), "TIFF"), "float.tif": encode(np.float32(numbers), "TIFF"),
+        "lzw.tif": encode(image, "TIFF", compression="tiff_lzw"), "jpeg.tif": encode(image, "TIFF", compression="jpeg"),
+        "fax.tif": encode(image, "TIFF", "1", compression="group4"), "pages.tif": several("TIFF"),
+        "animated.gif": several("GIF"), "plain.gif": encode(image, "GIF"),
+        "plain.bmp": encode(image, "BMP"),
+        "palette.bmp": encode(image, "BMP", "P"), "plain.avif": encode(image, "AVIF"),
+        "animated.avif": several("AVIF"), "plain.jp2": encode(image, "JPEG2000"),
+        "stream.j2k": encode(image, "JPEG2000", no_jp2=True), "plain.fits": plain,
+        "zipped.fits.gz": gzip.compress(plain),
+        "16 bit.fit": encode_fits(fits.PrimaryHDU(np.uint16(100 + 20.0 * grey))),
+        "cube.fts": encode_fits(fits.PrimaryHDU(np.stack([numbers, numbers]))),
+        "packed.fits.fz": encode_fits(fits.PrimaryHDU(), fits.CompImageHDU(np.float32(numbers))),
+        "table first.fits": encode_fits(
+            fits.PrimaryHDU(), fits.BinTableHDU.from_columns([fits.Column("x", "J", array=[1, 2])]),
+            fits.ImageHDU(np.float32(numbers)),
+        ),
+    }  # fmt: skip
 
 
 def row_of(**changes) -> SimpleNamespace:

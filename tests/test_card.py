@@ -3,11 +3,14 @@
 import dataclasses
 import re
 
+import pandas as pd
 import pytest
+from nbconvert.filters import markdown2html
 
 from planetlib.card import CARD, add_evaluation, write_card
 from planetlib.checkpoint import Checkpoint
 from planetlib.evaluate import evaluate_predictions
+from tests.conftest import predictions_of
 
 
 @pytest.fixture
@@ -57,3 +60,26 @@ def test_without_a_card_nothing_is_written(tmp_path, predictions):
     evaluation = evaluate_predictions(predictions)
     add_evaluation(tmp_path, "test pictures", evaluation, evaluation)
     assert not list(tmp_path.iterdir())
+
+
+HOSTILE = ["<img src=x onerror=alert(1)>", "a | b", "[click](javascript:alert(1))", "`code`", "two\nlines", "*bold*"]
+
+
+def test_names_of_classes_and_folders_are_text_in_the_card(card, trained_run, samples, pictures):
+    rows = [(name, name, 0.9, "ok") for name in HOSTILE]
+    evaluation = evaluate_predictions(predictions_of(rows, HOSTILE, pictures[0]))
+    add_evaluation(card.parent, "pictures of <script>`\n## x", evaluation, evaluation)
+    checkpoint = Checkpoint.load(trained_run.run / "finetune.pt")
+    settings = dataclasses.replace(trained_run, data=card.parent / "fol`der\n<b>")
+    renamed = pd.concat([samples, samples.head(1).assign(label=HOSTILE[0])])
+    (card.parent / "own").mkdir()
+    own = write_card(card.parent / "own", checkpoint, renamed, settings)
+    for path in (card, own):
+        page = markdown2html(path.read_text(encoding="utf-8"))
+        assert page.count("<table") >= 1
+        for tag in ("<img", "<script", 'href="javascript', "<b>"):
+            assert tag not in page, tag
+        assert "&lt;img src=x onerror=alert(1)&gt;" in page
+    page = markdown2html(card.read_text(encoding="utf-8"))
+    for name in ("a | b", "[click](javascript:alert(1))", "`code`", r"two\nlines", "*bold*"):
+        assert f"<td>{name}</td>" in page

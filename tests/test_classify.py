@@ -15,7 +15,7 @@ from planetlib.images import read_image
 from planetlib.tables import DataError
 
 PROBABILITIES = ["prob_blue", "prob_green", "prob_red"]
-COLUMNS = ["path", "label", "predicted", "confidence", "unknown_score", "status", "error", *PROBABILITIES]
+COLUMNS = ["path", "label", "predicted", "confidence", "unknown_score", "status", "error", "note", *PROBABILITIES]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,9 @@ def test_table_has_a_row_for_each_input_in_input_order(classifier, paths, sample
 
 def test_words_are_strings_and_numbers_are_floats(classifier, paths):
     table = classifier.predict(paths[:2], progress=False)
-    assert all(pd.api.types.is_string_dtype(table[name]) for name in ("path", "label", "predicted", "status", "error"))
+    assert all(
+        pd.api.types.is_string_dtype(table[name]) for name in ("path", "label", "predicted", "status", "error", "note")
+    )
     assert all(table[name].dtype == np.float64 for name in ("confidence", "unknown_score", *PROBABILITIES))
 
 
@@ -224,7 +226,7 @@ def test_the_written_file_holds_what_was_streamed(classifier, paths, samples, tm
     inputs = list(zip(paths, samples.label)) + [(str(tmp_path / "missing.png"), "")]
     pieces = write_predictions(classifier.stream(inputs, batch_size=4), tmp_path / "p.csv")
     streamed = pd.concat(pieces, ignore_index=True)
-    words = dict.fromkeys(("path", "label", "predicted", "status", "error"), str)
+    words = dict.fromkeys(("path", "label", "predicted", "status", "error", "note"), str)
     numbers = dict.fromkeys(("confidence", "unknown_score", *PROBABILITIES), [""])
     written = pd.read_csv(tmp_path / "p.csv", dtype=words, keep_default_na=False, na_values=numbers)
     pd.testing.assert_frame_equal(written, streamed, check_dtype=False, rtol=1e-5)

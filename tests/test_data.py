@@ -1,6 +1,7 @@
 """The samples table: found, checked, split, kept; and the data sets made from it."""
 
 import hashlib
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -61,6 +62,38 @@ def test_a_folder_without_pictures_holds_no_images(tmp_path):
     assert find_images(tmp_path) == []
 
 
+def test_zipped_fits_is_found_and_other_archives_are_not(tmp_path):
+    touch(tmp_path, "a.fits.gz", "b.tar.gz", "c.fits.FZ", "d.gz")
+    assert find_images(tmp_path) == [tmp_path / "a.fits.gz", tmp_path / "c.fits.FZ"]
+
+
+def test_links_to_folders_are_listed_and_not_followed_even_in_a_circle(tmp_path):
+    touch(tmp_path, "in/a.png", "out/b.png", "folder.png/c.png")
+    (tmp_path / "in" / "circle").symlink_to("..")
+    (tmp_path / "in" / "elsewhere").symlink_to("../out")
+    (tmp_path / "in" / "dangling.png").symlink_to("gone")
+    assert find_images(tmp_path / "in") == [
+        tmp_path / "in" / n for n in ("a.png", "circle", "dangling.png", "elsewhere")
+    ]
+    checked = check_samples(pd.DataFrame({"path": map(str, find_images(tmp_path / "in"))}), progress=False)
+    followed = "a link to a folder, which is not followed; name the folder itself"
+    assert checked.error.tolist() == ["empty file", followed, "a link to nothing", followed]
+    assert find_images(tmp_path / "folder.png") == [tmp_path / "folder.png" / "c.png"]  # it is a folder, as any other
+
+
+def test_a_folder_that_may_not_be_looked_into_is_listed(tmp_path, monkeypatch):
+    touch(tmp_path, "a.png", "closed/b.png")
+    look, closed = os.scandir, str(tmp_path / "closed")
+
+    def refuse(path):  # the superuser may look into everything
+        if os.fspath(path) == closed:
+            raise PermissionError(13, "Permission denied", closed)
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert find_images(tmp_path) == [tmp_path / "a.png", tmp_path / "closed"]
+
+
 @pytest.mark.parametrize("find", [find_images, find_samples])
 def test_a_missing_folder_is_named(tmp_path, find):
     with pytest.raises(DataError, match="nowhere: no such folder; "):
@@ -104,6 +137,21 @@ def test_check_tells_what_each_file_is(fixture_folder):
     assert (first.bytes, first.sha256) == (len(content), hashlib.sha256(content).hexdigest())
 
 
+def test_check_says_that_a_picture_is_the_first_of_several(tmp_path, every_format):
+    (tmp_path / "a.gif").write_bytes(every_format["animated.gif"])
+    checked = check_samples(pd.DataFrame({"path": [str(tmp_path / "a.gif")]}), progress=False)
+    assert (checked.status[0], checked.error[0], checked.note[0]) == ("ok", "", "first of several frames")
+
+
+def test_check_does_not_wait_for_a_pipe_nor_read_gigabytes(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with open(tmp_path / "hole.png", "wb") as file:
+        file.truncate(5 << 30)
+    paths = [str(tmp_path / name) for name in ("pipe.png", "hole.png")]
+    checked = check_samples(pd.DataFrame({"path": paths}), progress=False)
+    assert checked.error.str[:9].tolist() == ["a pipe, s", "too large"]
+
+
 def test_check_says_why_a_file_is_unreadable_and_keeps_its_row(tmp_path, fixture_folder):
     good = next(fixture_folder.rglob("*.png")).read_bytes()
     for name, content in {"a.png": good[:100], "b.png": b"", "c.png": b"text", "d.png": good}.items():
@@ -113,7 +161,7 @@ def test_check_says_why_a_file_is_unreadable_and_keeps_its_row(tmp_path, fixture
     checked = check_samples(pd.DataFrame({"path": paths, "label": "mars"}, index=[9, 7, 5, 3, 1]), progress=False)
     assert list(checked.path) == paths
     assert list(checked.status) == ["ok"] + ["unreadable"] * 4
-    reasons = ["", "damaged or truncated", "empty file", "not an image", "No such file"]
+    reasons = ["", "damaged or truncated", "empty file", "not an image", "no such file"]
     assert all(error.startswith(reason) for error, reason in zip(checked.error, reasons, strict=True))
     assert checked.bytes[1] == 100 and checked.width[1] == 0
 

@@ -329,3 +329,23 @@ def test_maps_of_each_class_are_those_of_the_two_likeliest(classifier, samples):
 
 def test_maps_of_unreadable_pictures_alone_are_an_empty_figure(classifier, predictions):
     assert words_of(show_class_maps(classifier, predictions.assign(status="unreadable"))) == []
+
+
+HOSTILE = ["$\\frac{$", "a$b$c", "two\nlines\x1b", "<script>"]
+
+
+def test_names_of_classes_are_drawn_as_they_are_and_never_as_formulas(samples, pictures):
+    """`$…$` begins a formula in matplotlib, and a bad one is an error when the figure is drawn."""
+    rows = [(name, other, 0.9, "ok") for name in HOSTILE for other in HOSTILE]
+    table = predictions_of(rows, HOSTILE, pictures[0])
+    evaluation = evaluate_predictions(table)
+    hostile = table[["path", "label"]].assign(status="ok", width=48, height=48, bytes=9)
+    figures = [
+        *(plot_confusion(evaluation), plot_class_accuracy(evaluation), show_predictions(table)),
+        *(plot_class_counts(hostile), plot_image_sizes(hostile), show_samples(hostile, 1)),
+        *(show_class_means(hostile, 8)[0], show_maps([(HOSTILE[0], [np.zeros((4, 4, 3))], [HOSTILE[1]])])),
+    ]
+    for figure in figures:
+        draw(figure)
+    shown = [label.get_text().replace(r"\$", "$") for label in plot_confusion(evaluation).axes[0].get_xticklabels()]
+    assert shown == sorted([*HOSTILE[:2], r"two\nlines\x1b", HOSTILE[3]])

@@ -1,14 +1,21 @@
 """`read_image`: an odd picture gives the right pixels, a bad file gives one error with a reason, and nothing else."""
 
-import io
+import gzip
+import os
+import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from PIL import ExifTags, Image
 
-from planetlib.images import UnreadableImage, inspect_image, read_image
+from planetlib import images, printable
+from planetlib.images import SUFFIXES, UnreadableImage, decode_image, inspect_image, read_image
+from tests.conftest import encode, encode_fits
 
 SIDE = 16
 RED, GREEN, BLACK = (200, 30, 20), (10, 180, 40), (0, 0, 0)
@@ -32,14 +39,6 @@ def first_row(image: np.ndarray, changes: dict) -> np.ndarray:
     return image
 
 
-def encode(picture, format: str = "PNG", mode: str | None = None, **options) -> bytes:
-    """The bytes of an image file, from an array or an image."""
-    image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
-    buffer = io.BytesIO()
-    (image.convert(mode) if mode else image).save(buffer, format, **options)
-    return buffer.getvalue()
-
-
 def two_colours() -> Image.Image:
     """`halves(RED, GREEN)` as numbers 0 and 1 in a palette."""
     image = Image.fromarray(np.uint8(STEPS >= SIDE // 2)).convert("P")
@@ -56,6 +55,7 @@ def orientation(value: int) -> Image.Exif:
 PLAIN = encode(halves(RED, GREEN))
 PHOTO = encode(halves(RED, GREEN), "JPEG", quality=95, subsampling=0, exif=orientation(6))
 FLOAT = np.float32(1000 + 10 * STEPS)
+SKY = encode_fits(fits.PrimaryHDU(FLOAT))
 
 ODD_BUT_GOOD = {  # file, its pixels, how far each may be off
     "RGB": (PLAIN, halves(RED, GREEN), 0),
@@ -127,7 +127,27 @@ BAD = {  # name of the file, its content (None: nothing is written), how the rea
     "text": ("a.jpg", b"This is no picture.\n", "not an image, whatever its name says"),
     "empty": ("a.png", b"", "empty file"),
     "missing": ("a.png", None, "no such file"),
-    "a folder": (".", None, "cannot be opened (Is a directory)"),
+    "a folder": (".", None, "a folder, not a file"),
+    "an undecodable name, as tables write it": ("a\\udcff.png", None, "its name is not UTF-8; rename it"),
+    "a program for Ghostscript": ("a.png", encode(Image.new("RGB", (9, 9)), "EPS"), "not an image, whatever"),
+    "a damaged start": ("a.png", PLAIN[:8] + PLAIN[20:], "damaged at its start, or a rare kind of PNG"),
+    "a zipped text": ("a.fits.gz", gzip.compress(b"text"), "not an image, whatever its name says"),
+    "a torn zip": ("a.fits.gz", gzip.compress(SKY)[:-30], "damaged or truncated (Compressed file ended"),
+    "a torn FITS": ("a.fits", SKY[:3500], "damaged or truncated ("),
+    "FITS without an image": ("a.fits", encode_fits(fits.PrimaryHDU()), "a FITS file without an image"),
+    "FITS of NaN": ("a.fits", encode_fits(fits.PrimaryHDU(FLOAT * np.nan)), "damaged or truncated (no pixel has a"),
+    "FITS of one row": ("a.fits", encode_fits(fits.PrimaryHDU(FLOAT[:1])), "16 × 1 pixels; at least 8 × 8 are needed"),
+    "FITS of a huge picture": (
+        "a.fits",
+        SKY.replace(b"NAXIS1  =                   16", b"NAXIS1  =             99999999"),
+        "too large (99999999 ×",
+    ),
+    "30,000 pixels in a row": ("a.png", encode(Image.new("L", (30_000, 1))), "30000 × 1 pixels; at least 8 × 8 are"),
+    "values without measure": (
+        "a.fits",
+        encode_fits(fits.PrimaryHDU(np.where(STEPS > 7, 1.7e308, -1.7e308))),
+        "damaged or truncated (values from",
+    ),
     "name too long": ("a" * 300, None, "cannot be opened (File name too long)"),
     "one pixel": ("a.png", encode(Image.new("RGB", (1, 1))), "1 × 1 pixels; at least 8 × 8 are needed"),
     "one row": ("a.png", encode(Image.new("RGB", (50, 1))), "50 × 1 pixels; at least 8 × 8 are needed"),
@@ -157,7 +177,7 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", str(path))
 
     (tmp_path / "a.png").write_bytes(PLAIN)
-    monkeypatch.setattr(Image, "open", refuse)  # the superuser may read everything
+    monkeypatch.setattr(Path, "read_bytes", refuse)  # the superuser may read everything
     with pytest.raises(UnreadableImage, match="a.png: no permission to read it$"):
         read_image(tmp_path / "a.png")
 
@@ -237,9 +257,152 @@ def test_pillows_warnings_are_not_shown(tmp_path):
 def test_inspect_tells_what_is_stored():
     stored = np.zeros((9, 12, 3), np.uint8)
     facts = inspect_image(encode(stored, exif=orientation(6)))
-    assert facts == {"format": "PNG", "mode": "RGB", "width": 12, "height": 9}
+    assert facts == {"format": "PNG", "mode": "RGB", "width": 12, "height": 9, "note": ""}
 
 
 def test_inspect_refuses_what_cannot_be_read():
     with pytest.raises(UnreadableImage, match="damaged or truncated"):
         inspect_image(PLAIN[:60])
+
+
+# Every format
+
+
+def test_a_file_of_every_format_is_read_and_the_first_of_several_is_told(every_format):
+    notes = {}
+    for name, content in every_format.items():
+        picture, facts = decode_image(content)
+        assert picture.shape == (48, 48, 3) and picture.dtype == np.uint8, name
+        assert picture[24, 24, 0] > int(picture[2, 2, 0]) + 60, name  # a bright disc on black
+        notes[name] = facts["note"]
+    several = {"animated.png", "animated.webp", "animated.gif", "animated.avif", "two.jpg", "pages.tif"}
+    assert {name for name, note in notes.items() if note == "first of several frames"} == several
+    assert {name: note for name, note in notes.items() if note and name not in several} == {
+        "cube.fts": "first of 2 planes"
+    }
+    assert {name[name.index(".") :] for name in notes} - {".fits.fz"} <= SUFFIXES
+
+
+def test_of_an_animation_the_first_frame_is_shown(every_format):
+    for name in ("animated.png", "animated.webp", "animated.gif", "animated.avif", "pages.tif", "two.jpg"):
+        assert read_image(every_format[name])[2, 2].max() < 40, name  # the second has a bright sky
+
+
+def test_a_damaged_second_frame_does_not_spoil_the_first(every_format):
+    content = every_format["plain.gif"]
+    assert content.endswith(b";")
+    torn = content[:-1] + bytes.fromhex("21f9 01 00 00")  # how long the next frame is shown, cut short
+    np.testing.assert_array_equal(read_image(torn), read_image(content))
+
+
+# FITS
+
+
+def test_fits_is_stretched_as_viewers_do_with_the_first_row_below():
+    sky = np.random.default_rng(0).normal(1000, 5, (40, 60))
+    sky[:10, 50:] = 60_000  # a star that would leave everything else black
+    sky[30, 30] = np.nan
+    picture = read_image(encode_fits(fits.PrimaryHDU(np.float32(sky))))
+    assert (picture[-10:, 50:] == 255).all() and (picture[9, 30] == 0).all()
+    assert 50 < picture[:20, :20].mean() < 200 and picture[:20, :20].std() > 20
+
+
+def test_of_a_cube_the_first_plane_is_read_and_no_more():
+    cube = np.stack([FLOAT, FLOAT.T, FLOAT.T])
+    np.testing.assert_array_equal(read_image(encode_fits(fits.PrimaryHDU(cube))), read_image(SKY))
+    assert inspect_image(encode_fits(fits.PrimaryHDU(cube))) == {
+        "format": "FITS", "mode": "float32", "width": SIDE, "height": SIDE, "note": "first of 3 planes"
+    }  # fmt: skip
+
+
+def test_without_astropy_a_fits_file_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "astropy.io", None)
+    with pytest.raises(UnreadableImage, match=r"a FITS file, which needs astropy: pip install 'planetlib\[fits\]'$"):
+        read_image(SKY)
+
+
+def test_a_zipped_bomb_is_not_unpacked(monkeypatch):
+    monkeypatch.setattr(images, "LARGEST_FILE", 5000)
+    with pytest.raises(UnreadableImage, match="too large .more than 5,000 bytes, unpacked"):
+        read_image(gzip.compress(SKY))
+
+
+# What else may lie at a path
+
+
+def reason_for(path) -> str:
+    with pytest.raises(UnreadableImage) as caught:
+        read_image(path)
+    return caught.value.reason
+
+
+def test_a_pipe_a_socket_and_a_device_are_not_opened(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.png")
+    monkeypatch.chdir(tmp_path)  # the name of a socket may be 100 bytes long
+    with socket.socket(socket.AF_UNIX) as there:
+        there.bind("socket.png")
+        places = [tmp_path / "pipe.png", tmp_path / "socket.png", os.devnull]
+        monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("a pipe would be waited for"))
+        assert {reason_for(path) for path in places} == {"a pipe, socket or device, not a file"}
+
+
+def test_links_that_lead_nowhere_or_to_a_folder_say_so(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for name, target in {"nothing.png": "gone", "circle.png": "circle.png", "folder.png": "folder"}.items():
+        (tmp_path / name).symlink_to(target)
+    assert reason_for(tmp_path / "nothing.png") == "a link to nothing"
+    assert reason_for(tmp_path / "circle.png").startswith("cannot be opened (Too many levels of symbolic links")
+    assert reason_for(tmp_path / "folder.png") == "a link to a folder, which is not followed; name the folder itself"
+
+
+def test_a_folder_that_may_not_be_looked_into_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # the superuser may look into everything
+    assert reason_for(tmp_path) == "a folder that may not be looked into"
+
+
+def test_a_file_that_vanishes_between_two_looks_is_told(tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_bytes(PLAIN)
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: (path.unlink(), read(path)))
+    assert reason_for(tmp_path / "a.png") == "no such file"
+
+
+def test_a_file_of_gigabytes_is_not_read(tmp_path):
+    with open(tmp_path / "a.jpg", "wb") as file:
+        file.write(PHOTO)
+        file.truncate(5 << 30)  # nearly all of it a hole, which takes no room on the disk
+    start = time.process_time()
+    assert reason_for(tmp_path / "a.jpg") == "too large (5,368,709,120 bytes; at most 536,870,912)"
+    assert time.process_time() - start < 0.5
+
+
+def test_junk_is_not_stepped_over_for_ever():
+    start = time.process_time()
+    with pytest.raises(UnreadableImage, match="no picture within 1,000,000 reads"):
+        read_image(b"\xff\xd8\xff" + bytes(20 << 20))
+    assert time.process_time() - start < 4
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "a \"b\" 'c'", "é木", "\u202egnp.exe", "\x1b[31mred", "n" * 251])
+def test_names_of_every_kind_are_read_and_shown_on_one_line(tmp_path, name):
+    (tmp_path / f"{name}.png").write_bytes(PLAIN)
+    assert read_image(tmp_path / f"{name}.png").shape == (SIDE, SIDE, 3)
+    shown = printable(name)
+    assert shown.isprintable() and shown.isascii() >= (not name.isprintable())
+    assert (shown == name) == name.isprintable()
+
+
+def test_bytes_that_are_no_text_are_read_too(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
+    try:
+        path.write_bytes(PLAIN)
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    assert read_image(path).shape == (SIDE, SIDE, 3)
+    assert printable(path.name) == "\\udcff.png"
+
+
+@pytest.mark.parametrize("mode", ["La", "RGBa"])
+def test_alpha_that_is_multiplied_already_is_laid_on_black(mode):
+    image = Image.fromarray(halves((90, 255), (200, 0))).convert("LA" if mode == "La" else "RGBA").convert(mode)
+    np.testing.assert_array_equal(images._to_rgb(image), halves((90, 90, 90), BLACK))

@@ -34,6 +34,7 @@ COLUMNS = [
     "unknown_score",
     "status",
     "error",
+    "note",
     "prob_blue",
     "prob_green",
     "prob_red",
@@ -208,6 +209,22 @@ def test_check_of_a_good_folder_counts_and_returns_0(run, fixture_folder):
     *_, blue, green, red, copies = answer.out.splitlines()
     assert [line.split() for line in (blue, green, red)] == [["blue", "8"], ["green", "8"], ["red", "8"]]
     assert copies == "0 pictures have copies, in 0 groups"
+
+
+def test_names_of_files_and_classes_do_not_steer_the_terminal(run, fixture_folder, tmp_path):
+    hostile = "\x1b[2J\u202emars\nok"
+    copy_picture(fixture_folder / "red" / "red 1.png", tmp_path / "data" / hostile / f"a{hostile}.png")
+    copy_picture(fixture_folder / "red" / "red 1.png", tmp_path / "data" / "other" / "a.png")
+    (tmp_path / "data" / hostile / f"{hostile}.png").touch()
+    answer = run("data", "check", "--data", tmp_path / "data")
+    shown = r"\x1b[2J\u202emars\nok"
+    assert answer.code == 1 and not set(answer.out + answer.err) & {"\x1b", "\u202e"}
+    unreadable = answer.err.splitlines()[-1]
+    assert unreadable == f"unreadable: {tmp_path}/data/{shown}/{shown}.png: empty file"
+    assert f"\n{shown} " in answer.out and "label conflict: copies with different labels: " in answer.err
+    assert (
+        run("data", "check", "--data", tmp_path / hostile).refused().startswith(f"{tmp_path}/{shown}: no such folder")
+    )
 
 
 def test_check_lists_copies_and_names_those_with_different_labels(run, fixture_folder, tmp_path):
@@ -474,8 +491,8 @@ def predict(run, trained_run, tmp_path):
 
     def call(*arguments) -> tuple[Answer, pd.DataFrame]:
         answer = run("predict", *arguments, "--run", trained_run.run, "--out", tmp_path / "out")
-        words = dict.fromkeys(COLUMNS[:3] + COLUMNS[4:6], str)
-        numbers = {"na_values": {name: [""] for name in ("confidence", *COLUMNS[6:])}}
+        words = dict.fromkeys(COLUMNS[:3] + COLUMNS[5:8], str)
+        numbers = {"na_values": {name: [""] for name in ("confidence", "unknown_score", *COLUMNS[8:])}}
         return answer, pd.read_csv(tmp_path / "out" / "predictions.csv", dtype=words, keep_default_na=False, **numbers)
 
     return call

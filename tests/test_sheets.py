@@ -8,7 +8,16 @@ from matplotlib import colors
 from PIL import Image
 
 from planetlib import sheets
-from planetlib.sheets import BLUE, GREY, RED, TILE, annotate_picture, describe_prediction, make_contact_sheet
+from planetlib.sheets import (
+    BLUE,
+    GREY,
+    RED,
+    TILE,
+    annotate_picture,
+    describe_prediction,
+    make_contact_sheet,
+    name_picture,
+)
 from tests.conftest import row_of
 
 
@@ -85,3 +94,17 @@ def test_a_contact_sheet_shows_no_more_than_its_limit_and_keeps_the_order(predic
 
 def test_a_contact_sheet_of_nothing_is_a_blank(predictions):
     assert make_contact_sheet(predictions.head(0)).getcolors() == [(200 * 4, (255, 255, 255))]
+
+
+def test_names_with_newlines_and_control_characters_are_drawn_on_one_line(monkeypatch, pictures):
+    row = row_of(path="two\nlines\x1b.png", predicted="ma\nrs", label="mo\u202eon")
+    annotate_picture(row, 64)  # Pillow measures no text of several lines
+    lines = drawn_lines(monkeypatch, row)
+    assert lines == [r"wrong: ma\nrs 87%", r"true: mo\u202eon · two\nlines\x1b.png"]
+
+
+def test_the_name_of_a_picture_made_of_another_can_be_written_anywhere(tmp_path):
+    name = name_picture(7, "/deep/a:b\n\x1b<c>|\u202e.png", "../../etc", "gradcam++")
+    assert name == r"000007_a-b\n\x1b-c--\u202e_..-..-etc_gradcam++".replace("\\", "-")
+    (tmp_path / f"{name_picture(1, '木' * 80 + '.png', '木' * 80, 'gradcam++')}.jpg").touch()
+    assert name_picture(3, "saturn 1.png", "mars") == "000003_saturn 1_mars"

@@ -1,14 +1,28 @@
 """Tables on disk, and the marks of people who reviewed the labels."""
 
+import csv
+import io
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from planetlib import PlanetlibError
-from planetlib.tables import DataError, fingerprint_samples, read_marks, read_samples, write_mark, write_table
+from planetlib.tables import (
+    DataError,
+    fingerprint_samples,
+    neutralise,
+    read_marks,
+    read_samples,
+    restore,
+    write_mark,
+    write_table,
+)
 
 # Keeping
 
@@ -53,6 +67,43 @@ def test_a_file_that_is_no_samples_table_is_refused(tmp_path, content, message):
     (tmp_path / "samples.csv").write_bytes(content)
     with pytest.raises(DataError, match=f"samples.csv: {message}"):
         read_samples(tmp_path / "samples.csv")
+
+
+# Spreadsheets
+
+HOSTILE = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\r=1", "＝1", "a;=1", "a\n@b", "'=1", "''+1", "'plain", "it's", ""]
+
+
+def cells(content: str) -> list[str]:
+    """What a spreadsheet makes of a CSV: the cells between commas, and between the semicolons of those."""
+    return [part for row in csv.reader(io.StringIO(content)) for cell in row for part in re.split("[;\n]", cell)]
+
+
+def test_no_cell_of_a_written_table_is_a_formula(tmp_path, samples):
+    hostile = pd.DataFrame({"path": HOSTILE, "label": HOSTILE[::-1], "=column": HOSTILE, "confidence": -0.5})
+    write_table(hostile, tmp_path / "t.csv")
+    written = cells((tmp_path / "t.csv").read_text(encoding="utf-8"))
+    assert not [cell for cell in written if cell and cell[0] in "=+-@\t\r＝" and cell != "-0.5"]
+    assert "-0.5" in written and "plain" not in written and "'plain" in written  # numbers and the harmless stay
+
+
+def test_names_that_look_like_formulas_come_back_as_they_were(tmp_path, samples):
+    names = pd.Series(np.resize(HOSTILE, len(samples)))
+    hostile = samples.assign(path=names, label=names)
+    write_table(hostile, tmp_path / "samples.csv")
+    pd.testing.assert_frame_equal(read_samples(tmp_path / "samples.csv"), hostile)
+    row = next(hostile.itertuples())
+    mark = write_mark(tmp_path / "samples.csv", row, "relabel", "@new")
+    pd.testing.assert_frame_equal(read_marks(tmp_path / "samples.csv"), mark)
+
+
+@settings(deadline=None)
+@given(st.lists(st.text("'=+-@;\t\r\n ＝ab"), min_size=1))
+def test_what_is_made_harmless_can_always_be_undone(texts):
+    table = pd.DataFrame({"path": texts, "number": -1.5}).rename(columns={"number": texts[0] or "n"})
+    safe = neutralise(table)
+    pd.testing.assert_frame_equal(restore(safe), table)
+    assert not safe.path.str.contains(r"(?:\A|[;\t\r\n])[=+\-@\t\r\n＝]").any()
 
 
 @pytest.mark.parametrize("column, value", {"label": "moon", "split": "none", "sha256": "0" * 64}.items())

@@ -42,7 +42,9 @@ class PredictionsBrowser(Panel):
                 "label": self.table.label.map(escape),
                 "predicted": self.table.predicted.map(escape),
                 "confidence": self.table.confidence.round(3),
-                "status": (self.table.status + ": " + self.table.error).str.removesuffix(": ").map(escape),
+                "status": (self.table.status + ": " + self.table.error + self.table.get("note", ""))
+                .str.removesuffix(": ")
+                .map(escape),
             }
         )
         left_out = len(predictions) - len(shown)

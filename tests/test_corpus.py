@@ -1,0 +1,121 @@
+"""Folders of odd files: every one of them gets a row with a status and a reason; nothing is skipped, nothing stops."""
+
+import os
+import socket
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from planetlib.classify import Classifier, gather_inputs, write_predictions
+from planetlib.data import check_samples, path_text
+from planetlib.tables import restore
+from tests.conftest import encode
+
+CORPUS = os.environ.get("PLANETLIB_CORPUS")  # taken before the tests clear the environment
+HOSTILE_NAMES = ["two\nlines", "a\rb", "tab\t", "a \"b\" 'c'", "é木", "\u202egnp", "\x1b[31m", "=1+1", "+1", "-1", "@x",
+                 "<img src=x onerror=alert(1)>", "a;=b", "$x$", "n" * 251]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def classifier(trained_run) -> Classifier:
+    return Classifier.load(trained_run.run, device="cpu")
+
+
+@pytest.fixture
+def odd_folder(tmp_path, every_format, monkeypatch) -> Path:
+    """A file of every format, and what else may lie in a folder under the name of a picture."""
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    good = every_format["rgb.png"]
+    for name, content in every_format.items():
+        (folder / name).write_bytes(content)
+    for name in HOSTILE_NAMES:
+        (folder / f"{name}.png").write_bytes(good)
+    bad = {"empty.png": b"", "text.jpg": b"text", "torn.png": good[:90], "torn.fits": every_format["plain.fits"][:3000],
+           "one pixel.png": encode(Image.new("RGB", (1, 1))), "row.png": encode(Image.new("L", (30_000, 1))),
+           "script.png": encode(Image.new("RGB", (9, 9)), "EPS"), "bomb.png": encode(Image.new("L", (10_000, 10_000)))}  # fmt: skip
+    for name, content in bad.items():
+        (folder / name).write_bytes(content)
+    with open(folder / "hole.tif", "wb") as file:
+        file.truncate(5 << 30)
+    os.mkfifo(folder / "pipe.png")
+    (folder / "folder.png").mkdir()
+    (folder / "folder.png" / "within.png").write_bytes(good)
+    for name, target in {"nothing.png": "gone", "circle.png": "circle.png", "loop": ".", "link.png": "rgb.png"}.items():
+        (folder / name).symlink_to(target)
+    monkeypatch.chdir(folder)  # the name of a socket may be 100 bytes long
+    with socket.socket(socket.AF_UNIX) as there:
+        there.bind("socket.png")
+    return folder
+
+
+@pytest.mark.soak
+@pytest.mark.filterwarnings("ignore")  # of odd files; pytest undoes the library's own filter
+def test_every_oddity_has_a_row_with_a_status_and_a_reason(classifier, odd_folder, every_format, tmp_path):
+    inputs = gather_inputs([odd_folder])
+    everything = [path for path in odd_folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+    assert sorted(path for path, _ in inputs) == sorted(map(path_text, everything))
+    table = pd.concat(write_predictions(classifier.stream(inputs, 16), tmp_path / "p.csv"), ignore_index=True)
+    assert table.path.tolist() == [path for path, _ in inputs]
+    print(f"\n{len(table)} odd files: {table.status.value_counts().to_dict()}")
+    lost = table[table.status == "unreadable"].set_index("path").error
+    assert {Path(path).name for path in lost.index} == {
+        "empty.png", "text.jpg", "torn.png", "torn.fits", "one pixel.png", "row.png", "script.png", "bomb.png",
+        "hole.tif", "pipe.png", "nothing.png", "circle.png", "loop", "socket.png",
+    }  # fmt: skip
+    assert (lost != "").all() and not lost.str.contains(r"[\n\x1b]|Traceback").any()
+    noted = table[table.note != ""].set_index("path").note
+    assert set(noted) == {"first of several frames", "first of 2 planes"} and len(noted) == 7
+    words = dict.fromkeys(("path", "label", "predicted", "status", "error", "note"), str)
+    written = restore(pd.read_csv(tmp_path / "p.csv", dtype=words, keep_default_na=False))
+    assert written.path.tolist() == table.path.tolist() and written.note.tolist() == table.note.tolist()
+    checked = check_samples(table[["path"]], progress=False)
+    assert (checked.status == table.status.replace("unknown", "ok")).all() and (checked.error == table.error).all()
+
+
+def test_files_that_vanish_while_others_are_predicted_have_their_row(classifier, every_format, tmp_path):
+    paths = [tmp_path / f"{number}.png" for number in range(12)]
+    for path in paths:
+        path.write_bytes(every_format["rgb.png"])
+    stream = classifier.stream([(str(path), "") for path in paths], batch_size=2)
+    tables = [next(stream)]
+    for path in paths[2:]:
+        path.unlink()
+    table = pd.concat([*tables, *stream], ignore_index=True)
+    assert table.path.tolist() == list(map(str, paths))
+    assert set(table.error) == {"", "no such file"} and set(table.error[-4:]) == {"no such file"}
+
+
+def test_a_name_that_is_no_text_has_its_row(classifier, every_format, tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
+    try:
+        path.write_bytes(every_format["rgb.png"])
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    (row,) = pd.concat(write_predictions(classifier.stream(gather_inputs([tmp_path])), tmp_path / "p.csv")).itertuples()
+    assert (row.status, row.error) == ("unreadable", "its name is not UTF-8; rename it")
+    assert classifier.predict([path], progress=False).path[0].endswith(r"\udcff.png")  # from Python it can be named
+
+
+def test_a_link_to_nothing_that_is_named_outright_has_a_row(tmp_path):
+    (tmp_path / "a.png").symlink_to("gone")
+    assert gather_inputs([tmp_path / "a.png"]) == [(str(tmp_path / "a.png"), "")]
+
+
+@pytest.mark.soak
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(not CORPUS, reason="PLANETLIB_CORPUS names no folder of odd pictures")
+def test_a_public_corpus_of_odd_pictures_has_a_row_for_each_file(classifier):
+    paths = sorted(str(path) for path in Path(CORPUS).rglob("*") if path.is_file())
+    tables, slowest = [], (0.0, "")
+    for path in paths:
+        start = time.process_time()
+        tables.append(classifier.predict([path], progress=False))
+        slowest = max(slowest, (time.process_time() - start, path))
+    table = pd.concat(tables, ignore_index=True)
+    assert table.path.tolist() == paths and (table.error[table.status == "unreadable"] != "").all()
+    print(f"\n{len(table)} files: {table.status.value_counts().to_dict()}; slowest {slowest[0]:.1f} s: {slowest[1]}")
+    print(table.error[table.error != ""].str.partition(" (")[0].value_counts().head(20).to_string())
