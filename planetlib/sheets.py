@@ -1,12 +1,15 @@
 """Predictions as pictures, with Pillow: one with its answer on a band, and many on a contact sheet."""
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
+from planetlib.data import progress_bar
+from planetlib.disk import open_whole
 from planetlib.images import UnreadableImage, read_image
 from planetlib.tables import class_probabilities
 from planetlib.transforms import fit_to_square
@@ -108,3 +111,13 @@ def make_contact_sheet(predictions: pd.DataFrame, columns: int = 10, limit: int 
     for index, tile in enumerate(tiles):
         sheet.paste(tile, (4 + index % columns * int(width), 4 + index // columns * int(height)))
     return sheet
+
+
+def draw_predictions(predictions: pd.DataFrame, folder: str | os.PathLike) -> None:
+    """Writes `pictures/`, each row's with its answer, and `contact_sheet.png`; the table is numbered from 0."""
+    for row in progress_bar(predictions.itertuples(), desc="drawing", total=len(predictions), unit="image"):
+        # Numbered, as two folders may hold equal names; cut short, as a name may have 255 bytes and no more.
+        with open_whole(Path(folder, "pictures", f"{row.Index:06d}_{Path(row.path).stem[:40]}.jpg")) as file:
+            annotate_picture(row).save(file, "JPEG", quality=90)
+    with open_whole(Path(folder, "contact_sheet.png")) as file:
+        make_contact_sheet(predictions).save(file, "PNG")

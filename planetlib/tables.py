@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from planetlib import PlanetlibError, require_known
+from planetlib.disk import open_whole
 
 #: what a person may say of a picture's label: it is right, it is `new_label`, or the picture is of no use
 MARKS = ("keep", "relabel", "exclude")
@@ -23,11 +24,8 @@ class DataError(PlanetlibError):
 
 def write_table(table: pd.DataFrame, path: str | os.PathLike) -> None:
     """Writes a table as CSV, whole or not at all, with folders as needed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    table.to_csv(partial, index=False)
-    os.replace(partial, path)
+    with open_whole(path) as file:
+        file.write(table.to_csv(index=False).encode())
 
 
 def read_samples(path: str | os.PathLike, reviewed: bool = True) -> pd.DataFrame:
