@@ -127,5 +127,5 @@ def _transfer(url: str, partial: Path, size: int) -> None:
             with name_failures(partial):
                 file.write(part)
                 file.flush()
-        if file.tell() < size:
-            raise IncompleteRead(b"", size - file.tell())
+        if response.length and file.tell() < size:
+            raise IncompleteRead(b"", response.length)

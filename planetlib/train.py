@@ -118,7 +118,7 @@ class StageRun:
 
         history = self.run / "history.csv"
         blank = pd.DataFrame({"stage": [""], "epoch": [0]})[:0]  # no rows, but types: epochs stay whole numbers
-        self.history = pd.read_csv(history, float_precision="round_trip") if history.is_file() else blank
+        self.history = pd.read_csv(history) if history.is_file() else blank
         self.epoch, self.best_epoch, self.best_loss = 0, 0, float("inf")
 
     def clear(self) -> None:
@@ -154,8 +154,9 @@ class StageRun:
             for stage in later:
                 self._forget(stage)  # it grew from what now changes
         rest = self.history[self.history.stage.isin(later)]
-        self.history = pd.concat([pd.DataFrame(state["history"]), rest], ignore_index=True)
-        write_table(self.history, self.run / "history.csv")  # it may have been killed between the two files
+        written, self.history = self.history, pd.concat([pd.DataFrame(state["history"]), rest], ignore_index=True)
+        if len(written) < len(self.history):  # killed between the two files
+            write_table(self.history, self.run / "history.csv")
 
     def train(self) -> None:
         """Runs the epochs that are left, unless the stage has ended or stopped early."""
