@@ -1,9 +1,9 @@
 """Transfer learning on pictures of planets, from raw images to explained predictions.
 
-Modules, ground floor first (nothing imports upwards): `images`, `texture`, `render`, `variety`, `outliers`, `settings`,
-`transforms`, `tables`; `data`, `model`; `fetch`, `audit`, `checkpoint`; `views`, `unknowns`, `classify`, `evaluate`,
-`calibrate`, `card`; `loop`, `train`; `explain`, `crossval`, `faithful`; `sheets`, `figures`, `widgets`; `notebooks`,
-`commands`, `__main__`.
+Modules, ground floor first (nothing imports upwards): `disk`, `images`, `texture`, `render`, `variety`, `outliers`,
+`settings`, `transforms`, `tables`; `data`, `model`; `fetch`, `audit`, `checkpoint`; `views`, `unknowns`, `classify`,
+`resume`, `evaluate`, `calibrate`, `card`; `loop`, `train`; `explain`, `crossval`, `faithful`; `sheets`, `figures`,
+`widgets`; `notebooks`, `commands`, `__main__`.
 No module is imported here, so that `planetlib --help` answers at once.
 """
 
@@ -27,3 +27,9 @@ def require_known(what: str, name: str, known: Iterable[str]) -> None:
     """Raises PlanetlibError, with the known names, for one that is none of them."""
     if name not in known:
         raise PlanetlibError(f"unknown {what} '{name}'; expected one of: {', '.join(known)}")
+
+
+def list_few(names: Iterable[str]) -> str:
+    """Different names in a line, sorted; of many, the first and how many more."""
+    names = sorted(set(names))
+    return ", ".join(names[:9]) + (f" and {len(names) - 9} more" if len(names) > 9 else "")

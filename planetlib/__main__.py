@@ -3,10 +3,12 @@
 import argparse
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from planetlib import PlanetlibError, __version__, commands, printable
-from planetlib.settings import LEAST
+from planetlib.disk import explain_failure, lock_folder
+from planetlib.settings import LEAST, MOST
 
 EXIT_CODES = """exit codes: 0 done; 1 done, but some inputs could not be read (each is named);
             2 not usable, with one line that says why; 130 interrupted"""
@@ -16,21 +18,27 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
     options = make_parser().parse_args(arguments)
     try:
-        return options.command(options)
-    except (PlanetlibError, OSError) as error:
+        with lock_folder(getattr(options, options.holds)) if options.holds else nullcontext():
+            return options.command(options)
+    except PlanetlibError as error:
         print(f"planetlib: {printable(str(error))}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"planetlib: {printable(explain_failure(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("planetlib: interrupted", file=sys.stderr)
         return 130
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """The type of an option that takes a whole number, `least` or more."""
+def at_least(least: int, most: int | None = None) -> Callable[[str], int]:
+    """The type of an option that takes a whole number, `least` or more, and `most` or less."""
 
     def whole_number(text: str) -> int:
         if (value := int(text)) < least:
             raise argparse.ArgumentTypeError(f"got {value}, expected {least} or more")
+        if most is not None and value > most:
+            raise argparse.ArgumentTypeError(f"got {value}, expected {most} or less")
         return value
 
     return whole_number
@@ -69,7 +77,11 @@ def make_parser() -> argparse.ArgumentParser:
 
     data = _add(groups, "data", None, "fetch, check or split pictures").add_subparsers(required=True, metavar="COMMAND")
     fetch = _add(
-        data, "fetch", commands.fetch_data, "download the public set of planets (700 pictures, 156 MB); resumable"
+        data,
+        "fetch",
+        commands.fetch_data,
+        "download the public set of planets (700 pictures, 156 MB); resumable",
+        "data",
     )
     fetch.add_argument(
         "--data", type=Path, default=Path("data/planets"), help="folder that receives it (default: %(default)s)"
@@ -83,10 +95,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     split.add_argument("--data", type=Path, required=True, help="folder with one sub-folder for each class")
     split.add_argument("--out", type=Path, required=True, help="samples table to write (CSV)")
-    split.add_argument("--seed", type=at_least(0), default=0, help="of the deal (default: %(default)s)")
+    split.add_argument("--seed", type=at_least(0, MOST["seed"]), default=0, help="of the deal (default: %(default)s)")
     _add_audit(split)
 
-    train = _add(groups, "train", commands.train_run, "train both stages, or one, on a folder of class folders")
+    train = _add(groups, "train", commands.train_run, "train both stages, or one, on a folder of class folders", "run")
     train.add_argument("--data", type=Path, required=True, help="folder with one sub-folder for each class")
     train.add_argument("--run", type=Path, required=True, help="folder that receives checkpoints, history and logs")
     train.add_argument("--stage", choices=("head", "finetune", "both"), default="both", help="(default: %(default)s)")
@@ -96,13 +108,19 @@ def make_parser() -> argparse.ArgumentParser:
     _add_training(train, TRAIN_OPTIONS)
 
     crossval = _add(
-        groups, "crossval", commands.cross_validate, "train and score on k folds: the accuracy on pictures like these"
+        groups,
+        "crossval",
+        commands.cross_validate,
+        "train and score on k folds: the accuracy on pictures like these",
+        "run",
     )
     crossval.add_argument("--data", type=Path, required=True, help="folder with one sub-folder for each class")
     crossval.add_argument("--run", type=Path, required=True, help="folder for tables and a run of each fold; resumable")
     crossval.add_argument("--folds", type=at_least(2), default=5, help="(default: %(default)s)")
     text = "a deal of the folds and a training for each (default: 0 1 2)"
-    crossval.add_argument("--seeds", type=at_least(0), nargs="+", default=[0, 1, 2], metavar="SEED", help=text)
+    crossval.add_argument(
+        "--seeds", type=at_least(0, MOST["seed"]), nargs="+", default=[0, 1, 2], metavar="SEED", help=text
+    )
     _add_training(crossval, [option for option in TRAIN_OPTIONS if option[0] != "seed"])
 
     evaluate = _add(groups, "evaluate", commands.evaluate_run, "score a run: report, confusion, calibration, figures")
@@ -114,7 +132,11 @@ def make_parser() -> argparse.ArgumentParser:
     _add_audit(evaluate)
 
     predict = _add(
-        groups, "predict", commands.predict_files, "predict files and folders of any depth into a CSV and pictures"
+        groups,
+        "predict",
+        commands.predict_files,
+        "predict files and folders of any depth into a CSV and pictures",
+        "out",
     )
     predict.add_argument("inputs", nargs="+", type=Path, metavar="FILE_OR_FOLDER")
     predict.add_argument("--run", type=Path, required=True, help="run folder or checkpoint file")
@@ -123,7 +145,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     text = f"annotate all, the first {commands.SAMPLE_PICTURES} or none (default: %(default)s)"
     predict.add_argument("--pictures", choices=("all", "sample", "none"), default="sample", help=text)
-    predict.add_argument("--batch-size", type=at_least(1), default=32, help="pictures in a step (default: %(default)s)")
+    batch = at_least(1, MOST["batch_size"])
+    predict.add_argument("--batch-size", type=batch, default=32, help="pictures in a step (default: %(default)s)")
+    predict.add_argument("--resume", action="store_true", help="go on with what was killed or interrupted in OUT")
 
     explain = _add(groups, "explain", commands.explain_files, "draw what in a picture speaks for a class")
     explain.add_argument("files", nargs="+", type=Path, metavar="FILE")
@@ -165,15 +189,16 @@ def _add_training(parser: argparse.ArgumentParser, options: list[tuple]) -> None
         "--profile", choices=("full", "fixture"), default="full", help="set of defaults (default: %(default)s)"
     )
     for name, kind, text in options:
-        least = LEAST.get(name.replace("-", "_"))
-        parser.add_argument(f"--{name}", type=kind if least is None else at_least(least), help=text)
+        least, most = (bounds.get(name.replace("-", "_")) for bounds in (LEAST, MOST))
+        parser.add_argument(f"--{name}", type=kind if least is None else at_least(least, most), help=text)
     parser.set_defaults(settings=[name.replace("-", "_") for name, *_ in options])
 
 
-def _add(group, name: str, function, text: str) -> argparse.ArgumentParser:
+def _add(group, name: str, function, text: str, holds: str = "") -> argparse.ArgumentParser:
+    """A command; `holds` is the option with the folder that one process at a time may write into."""
     parser = group.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=EXIT_CODES,
                                  formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.set_defaults(command=function)
+    parser.set_defaults(command=function, holds=holds)
     return parser
 
 

@@ -13,6 +13,7 @@ from planetlib import printable
 from planetlib.checkpoint import Checkpoint
 from planetlib.classify import Classifier
 from planetlib.data import SPLITS
+from planetlib.disk import open_whole
 from planetlib.evaluate import Evaluation, evaluate_predictions, undo_temperature
 from planetlib.model import backbone_licences
 from planetlib.settings import Settings
@@ -88,7 +89,8 @@ from {found["log_loss_before"]:.3f} to {found["log_loss_after"]:.3f}.
 
 {describe_evaluation("validation pictures", evaluation, uncalibrated)}"""
     path = Path(run) / CARD
-    path.write_text(text, encoding="utf-8")
+    with open_whole(path) as file:
+        file.write(text.encode())
     return path
 
 
@@ -117,7 +119,8 @@ def add_evaluation(run: str | os.PathLike, name: str, evaluation: Evaluation, un
         heading = section.partition("\n")[0]
         parts = re.split(r"^(?=## )", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
         kept = [part for part in parts if part.partition("\n")[0] != heading]
-        path.write_text("".join([*kept, section]), encoding="utf-8")
+        with open_whole(path) as file:
+            file.write("".join([*kept, section]).encode())
 
 
 def describe_evaluation(name: str, evaluation: Evaluation, uncalibrated: Evaluation) -> str:

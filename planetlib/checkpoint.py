@@ -2,9 +2,13 @@
 
 import dataclasses
 import io
+import math
 import os
 import pickle
+import re
+import reprlib
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -13,12 +17,16 @@ import torch
 from torch import Tensor
 
 from planetlib import PlanetlibError
-from planetlib.model import PlanetClassifier
+from planetlib.disk import open_whole
+from planetlib.model import BACKBONES, DETECTOR_STAGES, HEADS, PlanetClassifier
+from planetlib.settings import LEAST, MOST
+from planetlib.transforms import RECIPES
 
 CHECKPOINT_FORMAT = 2
 STAGES = ("head", "finetune")  # in the order of training
+MOST_CLASSES = 10_000  # a head for more would ask for memory that few have
 # What zipfile, torch and pickle raise for a file that is damaged or of another kind.
-_UNREADABLE = (zipfile.BadZipFile, OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError)
+_UNREADABLE = (zipfile.BadZipFile, OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError)
 
 
 class CheckpointError(PlanetlibError):
@@ -89,20 +97,95 @@ class Checkpoint:
         """
         content = read_torch(path)
         expected = {f.name for f in dataclasses.fields(cls)}
-        if (
-            not isinstance(content, dict)
-            or content.pop("format", None) != CHECKPOINT_FORMAT
-            or set(content) != expected
-        ):
+        made = content.pop("format", None) if isinstance(content, dict) else None
+        if type(made) is int and made > CHECKPOINT_FORMAT:
+            raise CheckpointError(
+                f"{path}: got format {made}, expected {CHECKPOINT_FORMAT}: it is of a newer planetlib; install that"
+            )
+        if made != CHECKPOINT_FORMAT or set(content) != expected:
             raise CheckpointError(f"{path}: not a planetlib checkpoint of format {CHECKPOINT_FORMAT}; train one anew")
-        return cls(**content)
+        checkpoint = cls(**content)
+        for name, good, wanted in checkpoint._facts():
+            if not good:
+                got = reprlib.repr(content[name])
+                raise CheckpointError(f"{path}: {name} is {got}; expected {wanted}; train one anew")
+        return checkpoint
+
+    def _facts(self) -> Iterator[tuple[str, bool, str]]:
+        """What a stranger may have altered: each attribute, whether it can be used, and what can."""
+        for name, known in (
+            ("backbone", BACKBONES),
+            ("head", HEADS),
+            ("fit", sorted(set(RECIPES.values()))),
+            ("stage", ("", *STAGES)),
+        ):
+            yield name, isinstance(getattr(self, name), str) and getattr(self, name) in known, f"one of {list(known)}"
+        classes, kinds = self.class_names, self.outlier_kinds
+        yield "class_names", _are_names(classes) and 2 <= len(classes) <= MOST_CLASSES, "two or more different names"
+        good = _are_names(kinds) and not set(kinds) & set(classes) and len(kinds) <= MOST_CLASSES
+        yield "outlier_kinds", good, "different names that are none of a class"
+        least, most = LEAST["image_size"], MOST["image_size"]
+        yield "image_size", type(self.image_size) is int and least <= self.image_size <= most, f"{least} to {most}"
+        yield "epoch", type(self.epoch) is int and self.epoch >= 0, "a whole number, 0 or more"
+        yield "temperature", _is_number(self.temperature) and self.temperature > 0, "a number above 0"
+        yield "unknown_threshold", _is_number(self.unknown_threshold), "a number"
+        for name in ("metrics", "calibration"):
+            values = getattr(self, name)
+            good = isinstance(values, dict) and all(isinstance(key, str) for key in values)
+            yield name, good and all(map(_is_number, values.values())), "numbers by name"
+        good = isinstance(self.recipe, dict) and all(isinstance(key, str) for key in self.recipe)
+        yield "recipe", good and type(self.recipe.get("seed", 0)) is int, "choices by name, the seed a whole number"
+        yield "data_fingerprint", isinstance(self.data_fingerprint, str), "a word"
+        good = isinstance(self.versions, dict) and all(isinstance(value, str) for value in self.versions.values())
+        yield "versions", good, "versions by name"
+        for name in ("state_dict", "detector"):
+            values = getattr(self, name)
+            good = isinstance(values, dict) and all(isinstance(key, str) for key in values)
+            yield name, good and all(type(value) is Tensor for value in values.values()), "tensors by name"
 
     def build_model(self) -> PlanetClassifier:
-        """The model with these weights, in evaluation mode, channels last."""
+        """The model with these weights, in evaluation mode, channels last.
+
+        Raises:
+            CheckpointError: a tensor is missing, of no use, or of another shape or type than backbone, head and classes
+                ask for.
+        """
         outputs = len(self.class_names) + len(self.outlier_kinds)
         model = PlanetClassifier(self.backbone, outputs, self.head, weights="random")
+        of = f"of '{self.backbone}' with head '{self.head}' and {outputs} outputs"
+        _require_alike("weights", self.state_dict, model.state_dict(), of)
         model.load_state_dict(self.state_dict)
-        return model.eval().to(memory_format=torch.channels_last)
+        model = model.eval().to(memory_format=torch.channels_last)
+        if self.detector:
+            with torch.inference_mode():
+                seen = model.embed(model.pass_trunk(torch.zeros(1, 3, 32, 32), DETECTOR_STAGES), DETECTOR_STAGES)[1]
+            detector = {"weight": torch.zeros(outputs, seen.shape[1]), "bias": torch.zeros(outputs)}
+            _require_alike("detector", self.detector, detector, of)
+        return model
+
+
+def _are_names(names) -> bool:
+    return isinstance(names, list) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
+
+
+def _is_number(value) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _require_alike(what: str, got: dict[str, Tensor], expected: dict[str, Tensor], of: str) -> None:
+    """Raises CheckpointError where names, shapes or types differ, or a value is not finite."""
+    advice = "the file was altered, or is of another planetlib: train one anew"
+    if names := sorted(set(got) ^ set(expected)):
+        few = reprlib.repr(names)
+        raise CheckpointError(
+            f"{what}: got {len(got)} tensors, expected the {len(expected)} {of}; not in both: {few}; {advice}"
+        )
+    for name, value in expected.items():
+        kinds = [f"{tuple(tensor.shape)} {tensor.dtype}" for tensor in (got[name], value)]
+        if kinds[0] != kinds[1] or got[name].layout != torch.strided:
+            raise CheckpointError(f"{what}: '{name}' is {kinds[0]}; expected {kinds[1]}, {of}; {advice}")
+        if not got[name].isfinite().all():
+            raise CheckpointError(f"{what}: '{name}' is not finite; expected numbers; {advice}")
 
 
 def find_checkpoint(run: str | os.PathLike) -> Path:
@@ -122,16 +205,10 @@ def find_checkpoint(run: str | os.PathLike) -> Path:
 
 def write_torch(content: dict, path: str | os.PathLike) -> None:
     """Writes with `torch.save`, whole or not at all; the same content gives the same bytes under any name."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    partial = path.with_name(path.name + ".part")
-    with open(partial, "wb") as file:
+    with open_whole(path) as file:
         file.write(buffer.getbuffer())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def read_torch(path: str | os.PathLike):
@@ -141,9 +218,20 @@ def read_torch(path: str | os.PathLike):
         raise CheckpointError(f"{path}: no such file; 'planetlib train' or notebook 02 makes it")
     try:
         with zipfile.ZipFile(path) as archive:  # torch itself does not notice a weight that has changed
+            claimed = sum(entry.file_size for entry in archive.infolist())
+            if (
+                claimed > path.stat().st_size
+            ):  # torch compresses nothing; who does, may hide far more than there is room
+                raise zipfile.BadZipFile(f"its entries claim {claimed} bytes, more than the file has")
             if (entry := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"the checksum of {entry} differs")
         return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        code = re.search(r"GLOBAL (\S+)", str(error))  # what a pickle would call when it is opened
+        reason = f"it carries code, {code[1]}, which was not run" if code else "its pickle is damaged"
+        raise CheckpointError(
+            f"{path}: damaged or not a checkpoint ({reason}); expected numbers and words alone: train one anew"
+        ) from error
     except _UNREADABLE as error:
         reason = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__  # torch's go on at length
         raise CheckpointError(f"{path}: damaged or not a checkpoint ({reason})") from error

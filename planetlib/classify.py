@@ -6,6 +6,7 @@ unreadable; `note` what was left out of one that is not (`first of several frame
 """
 
 import os
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +18,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from planetlib import PlanetlibError
 from planetlib.checkpoint import Checkpoint, find_checkpoint
 from planetlib.data import find_images, path_text, progress_bar
+from planetlib.disk import name_failures
 from planetlib.images import UnreadableImage, decode_image
 from planetlib.model import DETECTOR_STAGES, choose_device, use_precision
 from planetlib.tables import DataError, write_rows
@@ -40,6 +43,7 @@ class Classifier:
         checkpoint: as given.
         class_names: in the order of the probabilities.
         model: in evaluation mode.
+        most: images that are passed through the model at once; it falls where a GPU has too little memory.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str = "auto", precision: str | None = None):
@@ -47,6 +51,7 @@ class Classifier:
         self.device = choose_device(device)
         self.precision = precision or checkpoint.recipe.get("precision", "auto")
         self.model = checkpoint.build_model().to(self.device)
+        self.most = sys.maxsize
 
     @classmethod
     def load(cls, run: str | os.PathLike, **options) -> "Classifier":
@@ -75,10 +80,35 @@ class Classifier:
     def score_tensors(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities and scores for «none of these» of prepared images (B, 3, H, W), in one pass.
 
+        Where a GPU has too little memory for so many, it is tried, and said, with half of them until they fit.
+
         Returns:
             Probabilities (B, classes), calibrated by the checkpoint's temperature, and scores (B,), 0–1; NaN where the
             checkpoint has not been calibrated.
+
+        Raises:
+            PlanetlibError: there is too little memory for a single picture.
         """
+        done, rest = [], images
+        while len(rest) or not done:
+            try:
+                done.append(self._score(rest[: self.most]))
+                rest = rest[self.most :]
+            except torch.OutOfMemoryError as error:
+                tried = min(self.most, len(rest))
+                if tried <= 1:
+                    raise PlanetlibError(
+                        f"{self.device}: too little memory for a picture of {self.checkpoint.image_size} pixels; "
+                        "expected room for one: end what else runs there, or take another device ('cpu')"
+                    ) from error
+                self.most = tried // 2
+                torch.cuda.empty_cache()
+                print(f"{self.device}: too little memory for {tried} pictures at once; going on with {self.most}",
+                      file=sys.stderr)  # fmt: skip
+        probabilities, unknown = map(torch.cat, zip(*done))
+        return probabilities, unknown
+
+    def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
         logits, lower = self.embed_tensors(images)
         detector, known = self.checkpoint.detector, len(self.class_names)
         unknown = score_unknown(detector, lower, known) if detector else torch.full((len(logits),), torch.nan)
@@ -175,18 +205,26 @@ def gather_inputs(places: Iterable[str | os.PathLike], class_names: Iterable[str
     return pairs
 
 
-def write_predictions(tables: Iterable[pd.DataFrame], path: str | os.PathLike) -> Iterator[pd.DataFrame]:
+def write_predictions(
+    tables: Iterable[pd.DataFrame], path: str | os.PathLike, append: bool = False
+) -> Iterator[pd.DataFrame]:
     """Writes a stream of predictions to a CSV as they come, and passes each piece on.
 
     The file is `<path>.part` until the last row is written, so a file without `.part` is always whole, and what a
     killed process had done is not lost.
+
+    Args:
+        tables: pieces of the predictions table.
+        path: of the CSV.
+        append: to the rows that `<path>.part` holds, see `planetlib.resume`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
-    with open(partial, "w", newline="", encoding="utf-8") as file:
-        for index, table in enumerate(tables):
+    with name_failures(partial), open(partial, "a" if append else "w", newline="", encoding="utf-8") as file:
+        for index, table in enumerate(tables, append):
             write_rows(table, file, header=index == 0, float_format="%.6g")
             file.flush()
             yield table
+        os.fsync(file.fileno())
     os.replace(partial, path)

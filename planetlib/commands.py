@@ -3,10 +3,11 @@
 A command takes the parsed options and returns its exit code.
 """
 
+import math
 import sys
 from pathlib import Path
 
-from planetlib import PlanetlibError, printable
+from planetlib import PlanetlibError, list_few, printable
 
 SAMPLE_PICTURES = 200
 
@@ -64,6 +65,7 @@ def _make_table(data: Path, seed: int, out: Path, audit: bool):
 def train_run(options) -> int:
     """`planetlib train`"""
     from planetlib.checkpoint import STAGES
+    from planetlib.data import require_same_classes
     from planetlib.settings import load_settings
     from planetlib.tables import read_samples
     from planetlib.train import train_stage
@@ -78,26 +80,25 @@ def train_run(options) -> int:
     if options.overwrite or not table.exists():
         code = _report_unreadable(_make_table(settings.data, settings.seed, table, options.audit))
     samples = read_samples(table)
-    _require_within(samples, settings.data, table)
+    require_same_classes(settings.data, table)
     for stage in stages:
         history = train_stage(stage, settings, samples, options.resume)
         if history.attrs.get("interrupted"):
             return 130
         part = history[history.stage == stage]
         best = part.loc[part.val_loss.idxmin()]
+        if best.val_loss > (even := math.log(samples.label.nunique())):
+            print(f"{stage}: validation loss {best.val_loss:.3g} is above {even:.3g}, that of an even guess: lower "
+                  f"--{stage}-lr, now {getattr(settings, f'{stage}_lr')}", file=sys.stderr)  # fmt: skip
         print(f"{stage}: epoch {best.epoch:.0f} of {len(part)} kept, validation accuracy {best.val_accuracy:.2%} "
               f"({settings.run / stage}.pt)")  # fmt: skip
     return code
 
 
-def _require_within(samples, data: Path, table: Path) -> None:
-    if not all(Path(path).is_relative_to(data.resolve()) for path in samples.path):
-        raise PlanetlibError(f"{table}: lists pictures from elsewhere than {data}; take that folder or another run")
-
-
 def cross_validate(options) -> int:
     """`planetlib crossval`"""
     from planetlib import crossval
+    from planetlib.data import require_same_classes
     from planetlib.settings import load_settings
     from planetlib.tables import read_samples
 
@@ -107,7 +108,7 @@ def cross_validate(options) -> int:
     if not table.exists():
         code = _report_unreadable(_make_table(settings.data, settings.seed, table, options.audit))
     samples = read_samples(table)
-    _require_within(samples, settings.data, table)
+    require_same_classes(settings.data, table)
     scores, _ = crossval.cross_validate(settings, samples, options.folds, options.seeds)
     print(scores.round(4).to_string(index=False))
     found = crossval.summarize_scores(scores)
@@ -136,7 +137,8 @@ def evaluate_run(options) -> int:
     foreign = ~samples.label.isin(classifier.class_names)
     if foreign.all():
         raise PlanetlibError(
-            f"{options.data or run}: holds none of the run's classes: {', '.join(classifier.class_names)}"
+            f"{options.data or run}: got the classes {list_few(samples.label)}; expected some of the run's: "
+            f"{list_few(classifier.class_names)}; give a folder of those, or the run of these"
         )
     unknowns, samples = samples[foreign], samples[~foreign]
     if options.split == "test" and options.data is not None:
@@ -167,30 +169,33 @@ def predict_files(options) -> int:
     """`planetlib predict`"""
     import pandas as pd
 
-    from planetlib.classify import Classifier, gather_inputs, write_predictions
+    from planetlib.classify import Classifier, gather_inputs
     from planetlib.data import progress_bar
-    from planetlib.sheets import annotate_picture, make_contact_sheet, name_picture
+    from planetlib.resume import predict_resumably
+    from planetlib.sheets import draw_predictions
 
-    classifier = Classifier.load(options.run)
+    classifier, out = Classifier.load(options.run), options.out / "predictions.csv"
     pairs = gather_inputs(options.inputs, classifier.class_names)
     wanted = {"all": len(pairs), "sample": SAMPLE_PICTURES, "none": 0}[options.pictures]
-    tables, left, code = [], wanted, 0
-    with progress_bar(desc="predicting", total=len(pairs), unit="image") as bar:
-        for table in write_predictions(classifier.stream(pairs, options.batch_size), options.out / "predictions.csv"):
-            bar.update(len(table))
-            code = max(code, _report_unreadable(table))
-            if left > 0:
-                tables.append(table.head(left))
-                left -= len(table)
-    print(f"{len(pairs)} pictures predicted: {options.out / 'predictions.csv'}")
+    tables, left, code, done = [], wanted, 0, 0
+    try:
+        with progress_bar(desc="predicting", total=len(pairs), unit="image") as bar:
+            for table in predict_resumably(classifier, pairs, out, options.batch_size, options.resume):
+                done += len(table)
+                bar.update(len(table))
+                code = max(code, _report_unreadable(table))
+                if left > 0:
+                    tables.append(table.head(left))
+                    left -= len(table)
+    except KeyboardInterrupt:
+        print(f"Interrupted after {done} of {len(pairs)} pictures; their rows are in {out}.part. Predict with "
+              "--resume to go on.", file=sys.stderr)  # fmt: skip
+        return 130
+    print(f"{len(pairs)} pictures predicted: {out}")
     if wanted:
-        shown = pd.concat(tables, ignore_index=True)
-        (options.out / "pictures").mkdir(exist_ok=True)
-        for row in progress_bar(shown.itertuples(), desc="drawing", total=len(shown), unit="image"):
-            name = name_picture(row.Index, row.path)
-            annotate_picture(row).save(options.out / "pictures" / f"{name}.jpg", quality=90)
-        make_contact_sheet(shown).save(options.out / "contact_sheet.png")
-        print(f"{len(shown)} of them drawn: {options.out / 'pictures'}, {options.out / 'contact_sheet.png'}")
+        draw_predictions(pd.concat(tables, ignore_index=True), options.out)
+        print(f"{min(wanted, len(pairs))} of them drawn: {options.out / 'pictures'}, "
+              f"{options.out / 'contact_sheet.png'}")  # fmt: skip
     return code
 
 

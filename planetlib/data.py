@@ -17,8 +17,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from planetlib import list_few
 from planetlib.images import SUFFIXES, UnreadableImage, inspect_image, read_file, read_image
-from planetlib.tables import DataError, write_table
+from planetlib.tables import DataError, read_samples, write_table
 from planetlib.transforms import draw_augmented, fit_to_square, to_tensor
 
 SPLITS = {"train": 0.70, "val": 0.15, "test": 0.15}
@@ -75,6 +76,20 @@ def find_samples(folder: str | os.PathLike) -> pd.DataFrame:
         got = f"{len(classes)} sub-folders, {samples.label.nunique()} of them with pictures"
         raise DataError(f"{folder}: got {got}; expected a sub-folder with pictures for each of two or more classes")
     return samples
+
+
+def require_same_classes(folder: str | os.PathLike, table: str | os.PathLike) -> None:
+    """Raises DataError where a samples table is of another folder, or of one that had other classes."""
+    folder = Path(folder).resolve()
+    paths = [Path(path) for path in read_samples(table, reviewed=False).path]
+    if not all(path.is_relative_to(folder) for path in paths):
+        raise DataError(f"{table}: lists pictures from elsewhere than {folder}; take that folder or another run")
+    there, listed = set(find_samples(folder).label), {path.relative_to(folder).parts[0] for path in paths}
+    if there != listed:
+        raise DataError(
+            f"{folder}: got the classes {list_few(there)}; expected those of {table}, {list_few(listed)}; put the "
+            "folders back as they were, or take another run"
+        )
 
 
 def check_samples(samples: pd.DataFrame, progress: bool = True) -> pd.DataFrame:
@@ -205,11 +220,14 @@ def load_pixels(paths: Iterable, size: int, fit: str, progress: bool = True) -> 
     """
     paths = list(paths)
     shape = (len(paths), size, size, 3)
-    if np.prod(shape) <= IN_MEMORY_BYTES:
-        pixels = np.empty(shape, np.uint8)
-    else:
-        pixels = np.memmap(tempfile.TemporaryFile(prefix="planetlib"), np.uint8, "w+", shape=shape)
     decoded = _in_threads(lambda path: fit_to_square(read_image(path), size, fit), paths, "decoding", progress)
+    if np.prod(shape) > IN_MEMORY_BYTES:
+        file = tempfile.TemporaryFile(prefix="planetlib")
+        for picture in decoded:  # written in turn: in mapped memory, a full disk would kill the process without a word
+            file.write(picture.tobytes())
+        file.flush()
+        return np.memmap(file, np.uint8, "r+", shape=shape)
+    pixels = np.empty(shape, np.uint8)
     for index, picture in enumerate(decoded):
         pixels[index] = picture
     return pixels

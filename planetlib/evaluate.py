@@ -11,6 +11,7 @@ from scipy.special import softmax
 from scipy.stats import binomtest
 from sklearn.metrics import classification_report, confusion_matrix, roc_auc_score
 
+from planetlib.disk import open_whole
 from planetlib.tables import DataError, write_table
 
 
@@ -156,7 +157,8 @@ def write_evaluation(evaluation: Evaluation, predictions: pd.DataFrame, folder: 
     write_table(evaluation.confusion.reset_index(), folder / "confusion.csv")
     write_table(evaluation.calibration, folder / "calibration.csv")
     report = {**evaluation.summary, "classes": evaluation.by_class.to_dict("index")}
-    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    with open_whole(folder / "report.json") as file:
+        file.write((json.dumps(report, indent=2) + "\n").encode())
 
 
 def rank_doubts(predictions: pd.DataFrame) -> pd.DataFrame:

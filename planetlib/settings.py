@@ -1,6 +1,7 @@
 """Every choice of a run in one frozen dataclass; profiles are the usual sets of choices."""
 
 import dataclasses
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,20 @@ LEAST = {
     "batch_size": 1,
     "workers": 0,
     "seed": 0,
+}
+
+
+#: and what no machine has room or time for
+MOST = {
+    "image_size": 4096,
+    "outliers": 100_000,
+    "views": 10_000,
+    "rendered": 100_000,
+    "head_epochs": 1_000_000,
+    "finetune_epochs": 1_000_000,
+    "batch_size": 65_536,
+    "workers": 1024,
+    "seed": 2**32 - 1,  # what NumPy and scikit-learn take
 }
 
 
@@ -61,7 +76,8 @@ class Settings:
         seed: of the split, the head's first weights, the order of images and the augmentation.
 
     Raises:
-        PlanetlibError: a number is below its bound in `LEAST`, or `label_smoothing` is not in 0–1.
+        PlanetlibError: a number is out of its bounds in `LEAST` and `MOST`, a learning rate is not above 0, or a share
+            not in 0–1.
     """
 
     data: Path
@@ -96,8 +112,19 @@ class Settings:
         for name, least in LEAST.items():
             if (value := getattr(self, name)) is not None and value < least:
                 raise PlanetlibError(f"{name} is {value}; expected {least} or more")
-        if not 0 <= self.label_smoothing <= 1:
-            raise PlanetlibError(f"label_smoothing is {self.label_smoothing}; expected a share, 0 to 1")
+        for name, most in MOST.items():
+            if (value := getattr(self, name)) is not None and value > most:
+                raise PlanetlibError(f"{name} is {value}; expected {most} or less")
+        for name in ("head_lr", "finetune_lr"):
+            if not 0 < (value := getattr(self, name)) < math.inf:  # not a number is neither
+                raise PlanetlibError(
+                    f"{name} is {value}; expected a learning rate above 0, such as {getattr(Settings, name)}"
+                )
+        if not 0 <= self.weight_decay < math.inf:
+            raise PlanetlibError(f"weight_decay is {self.weight_decay}; expected 0 or more")
+        for name in ("label_smoothing", "warmup"):
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise PlanetlibError(f"{name} is {value}; expected a share, 0 to 1")
 
     def replace(self, **changes) -> "Settings":
         """A copy with some choices changed."""

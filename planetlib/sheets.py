@@ -1,6 +1,7 @@
 """Predictions as pictures, with Pillow: one with its answer on a band, and many on a contact sheet."""
 
 import math
+import os
 import re
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pandas as pd
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from planetlib import printable
+from planetlib.data import progress_bar
+from planetlib.disk import open_whole
 from planetlib.images import UnreadableImage, read_image
 from planetlib.tables import class_probabilities
 from planetlib.transforms import fit_to_square
@@ -125,3 +128,12 @@ def make_contact_sheet(predictions: pd.DataFrame, columns: int = 10, limit: int 
     for index, tile in enumerate(tiles):
         sheet.paste(tile, (4 + index % columns * int(width), 4 + index // columns * int(height)))
     return sheet
+
+
+def draw_predictions(predictions: pd.DataFrame, folder: str | os.PathLike) -> None:
+    """Writes `pictures/`, each row's with its answer, and `contact_sheet.png`; the table is numbered from 0."""
+    for row in progress_bar(predictions.itertuples(), desc="drawing", total=len(predictions), unit="image"):
+        with open_whole(Path(folder, "pictures", f"{name_picture(row.Index, row.path)}.jpg")) as file:
+            annotate_picture(row).save(file, "JPEG", quality=90)
+    with open_whole(Path(folder, "contact_sheet.png")) as file:
+        make_contact_sheet(predictions).save(file, "PNG")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from planetlib import PlanetlibError, require_known
+from planetlib.disk import open_whole
 
 #: what a person may say of a picture's label: it is right, it is `new_label`, or the picture is of no use
 MARKS = ("keep", "relabel", "exclude")
@@ -54,21 +55,18 @@ def _substitute(table: pd.DataFrame, pattern: re.Pattern, by: str) -> pd.DataFra
     return changed.rename(columns=change)
 
 
-def write_rows(table: pd.DataFrame, file, **options) -> None:
-    """Writes a table, `neutralise` applied, as rows of a CSV; `options` are those of `DataFrame.to_csv`."""
+def write_rows(table: pd.DataFrame, file=None, **options) -> str | None:
+    """Writes a table, `neutralise` applied, as rows of a CSV, or returns them; see `DataFrame.to_csv`."""
     safe = neutralise(table)
     # Before Python 3.13 nothing else puts a name with a carriage return in quotes, and it would end its row.
     torn = any(safe[name].map(lambda cell: isinstance(cell, str) and "\r" in cell).any() for name in safe)
-    safe.to_csv(file, index=False, quoting=csv.QUOTE_NONNUMERIC if torn else csv.QUOTE_MINIMAL, **options)
+    return safe.to_csv(file, index=False, quoting=csv.QUOTE_NONNUMERIC if torn else csv.QUOTE_MINIMAL, **options)
 
 
 def write_table(table: pd.DataFrame, path: str | os.PathLike) -> None:
     """Writes a table as CSV, whole or not at all, with folders as needed; `neutralise` is applied."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    write_rows(table, partial)
-    os.replace(partial, path)
+    with open_whole(path) as file:
+        file.write(write_rows(table).encode())
 
 
 def read_samples(path: str | os.PathLike, reviewed: bool = True) -> pd.DataFrame:

@@ -6,6 +6,7 @@ epoch), so a run that was killed and resumed ends with the same weights, to the 
 """
 
 import math
+import reprlib
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -64,9 +65,14 @@ def train_stage(
     try:
         run.train()
         run.finish()
+    except torch.OutOfMemoryError as error:
+        raise PlanetlibError(
+            f"{run.device}: too little memory for steps of {settings.batch_size} pictures; expected room for them: "
+            "lower batch_size (--batch-size) or image_size (--image-size), or train on the device 'cpu'; "
+            + run.say_kept()
+        ) from error
     except KeyboardInterrupt:
-        kept = f"its best checkpoint is {run.best_path}" if run.best_path.exists() else "nothing is kept yet"
-        print(f"Interrupted after epoch {run.epoch} of {run.epochs} of stage '{stage}'; {kept}. "
+        print(f"Interrupted after epoch {run.epoch} of {run.epochs} of stage '{stage}'; {run.say_kept()}. "
               "Train with resume (--resume) to go on.", file=sys.stderr)  # fmt: skip
         run.history.attrs["interrupted"] = True
     return run.history
@@ -132,17 +138,25 @@ class StageRun:
         if not self.state_path.is_file():
             return self.clear()
         state = read_torch(self.state_path)
-        self._require_same(state["choices"], self.choices)
-        self.trained.load_state_dict(state["trained"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.scheduler.load_state_dict(state["scheduler"])
-        self.epoch, self.best_epoch, self.best_loss = state["epoch"], state["best_epoch"], state["best_loss"]
+        try:
+            self._require_same(state["choices"], self.choices)
+            self.trained.load_state_dict(state["trained"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.scheduler.load_state_dict(state["scheduler"])
+            self.epoch, self.best_epoch, self.best_loss = state["epoch"], state["best_epoch"], state["best_loss"]
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{self.state_path}: got another state ({reprlib.repr(str(error))}); expected one that training wrote: "
+                "--overwrite starts anew"
+            ) from error
         later = STAGES[STAGES.index(self.stage) + 1 :]
         if not self._is_over():
             for stage in later:
                 self._forget(stage)  # it grew from what now changes
         rest = self.history[self.history.stage.isin(later)]
-        self.history = pd.concat([pd.DataFrame(state["history"]), rest], ignore_index=True)
+        written, self.history = self.history, pd.concat([pd.DataFrame(state["history"]), rest], ignore_index=True)
+        if len(written) < len(self.history):  # killed between the two files
+            write_table(self.history, self.run / "history.csv")
 
     def train(self) -> None:
         """Runs the epochs that are left, unless the stage has ended or stopped early."""
@@ -162,14 +176,16 @@ class StageRun:
                 torch.manual_seed(self._seed(self.epoch))  # dropout
                 learning_rate = self.scheduler.get_last_lr()[0]
                 options = {"precision": precision, "label_smoothing": self.settings.label_smoothing}
-                train = run_epoch(module, counted, self.class_weights, self.optimiser, self.scheduler, **options)
-                val = run_epoch(module, validation, self.class_weights, **options)
-                if not math.isfinite(train[0] + val[0]):
+                try:
+                    train = run_epoch(module, counted, self.class_weights, self.optimiser, self.scheduler, **options)
+                    val = run_epoch(module, validation, self.class_weights, **options)
+                except FloatingPointError as error:
                     rate = f"{self.stage}_lr"
                     raise PlanetlibError(
-                        f"the loss is {train[0]}, {val[0]} in validation, after epoch {self.epoch + 1} of stage "
-                        f"'{self.stage}': lower {rate} (--{rate.replace('_', '-')}), now {getattr(self.settings, rate)}"
-                    )
+                        f"got the loss {error} of epoch {self.epoch + 1} of stage '{self.stage}', expected a number: "
+                        f"lower {rate} (--{rate.replace('_', '-')}), now {getattr(self.settings, rate)}; "
+                        + self.say_kept()
+                    ) from error
                 self._keep(learning_rate, train, val, time.perf_counter() - started)
                 self._log(writer)
                 bar.set_postfix_str(f"validation: loss {val[0]:.3f}, accuracy {val[1]:.1%}")
@@ -183,6 +199,10 @@ class StageRun:
             checkpoint.save(self.best_path)
         if self.stage == STAGES[-1]:
             clear_views(self.run)
+
+    def say_kept(self) -> str:
+        """What a stage that stops now leaves."""
+        return f"its best checkpoint is {self.best_path}" if self.best_path.exists() else "nothing is kept yet"
 
     def _make_batches(self) -> tuple[Callable[[int], DataLoader], DataLoader]:
         """A function from epoch to training batches, and the validation batches.

@@ -5,6 +5,7 @@ calibration and for a run that is resumed. It is kept in the run folder under a 
 whatever changes, the name changes, and nothing stale is read.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -19,6 +20,7 @@ from torch.utils.data import TensorDataset
 
 from planetlib.checkpoint import library_versions
 from planetlib.data import ImageData, make_loader, progress_bar
+from planetlib.disk import open_whole
 from planetlib.model import DETECTOR_STAGES, PlanetClassifier, use_precision
 from planetlib.outliers import OUTLIERS, draw_outliers
 from planetlib.render import PLANETS
@@ -126,26 +128,22 @@ class Views:
 
     def _compute(self, number: int, paths: list[Path]) -> None:
         settings, device = self.settings, next(self.model.parameters()).device
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.data.epoch = number
         batches = make_loader(self.data, settings.batch_size, workers=settings.workers)
         bar = progress_bar(batches, self.progress, desc=f"view {number + 1}", unit="step", leave=False)
-        files, partial = [], [path.with_name(f"{path.name}.part") for path in paths]
         self.model.eval()
-        with torch.inference_mode(), use_precision(settings.precision, device) as precision:
+        with contextlib.ExitStack() as stack, torch.inference_mode():
+            # Written in turn, not into mapped memory: there, a full disk would kill the process without a word.
+            files = [stack.enter_context(open_whole(path)) for path in paths]
+            precision = stack.enter_context(use_precision(settings.precision, device))
             for step, (images, _) in enumerate(bar):
                 done = [_as_numbers(maps, precision) for maps in self.model.pass_trunk(images.to(device), self.tail)]
-                if not files:
-                    shapes = [(len(self.data), *maps.shape[1:]) for maps in done]
-                    files = [
-                        np.lib.format.open_memmap(path, "w+", maps.dtype, shape)
-                        for path, maps, shape in zip(partial, done, shapes)
-                    ]
                 for file, maps in zip(files, done):
-                    file[step * settings.batch_size : step * settings.batch_size + len(maps)] = maps
-        for file, path, whole in zip(files, partial, paths):
-            file.flush()
-            os.replace(path, whole)
+                    if step == 0:
+                        shape = (len(self.data), *maps.shape[1:])
+                        header = {"descr": maps.dtype.str, "fortran_order": False, "shape": shape}
+                        np.lib.format.write_array_header_1_0(file, header)
+                    file.write(maps.tobytes())
 
 
 def _as_numbers(maps: Tensor, precision: str) -> np.ndarray:

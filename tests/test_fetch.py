@@ -19,10 +19,14 @@ PUBLIC = PROJECT.parent / "shared" / "data" / "planets"
 
 
 class Server(ThreadingHTTPServer):
-    """Serves a folder; after `whole_answers` requests it fails in the way of `failure`."""
+    """Serves a folder; after `whole_answers` requests it fails in the way of `failure`.
+
+    With `ranges` it sends the rest of a file where that is asked for.
+    """
 
     def __init__(self, folder: Path):
         self.folder, self.asked, self.whole_answers, self.failure, self.lock = folder, [], 99, "", threading.Lock()
+        self.ranges, self.sent = False, 0
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}/input"
 
@@ -35,16 +39,28 @@ class Handler(SimpleHTTPRequestHandler):
         with self.server.lock:
             self.server.asked.append(self.path)
             fails = len(self.server.asked) > self.server.whole_answers
+        content = Path(self.translate_path(self.path)).read_bytes()
+        first = int(self.headers.get("Range", "bytes=0-")[6:-1]) if self.server.ranges else 0
+        if first > len(content):
+            return self.send_error(416)
         if not fails:
-            return super().do_GET()
+            return self.send(content, first, len(content))
         if self.server.failure == "error 500":
             return self.send_error(500)
-        if self.server.failure == "half a file":
-            self.send_response(200)
-            self.send_header("Content-Length", "1000")
-            self.end_headers()
-            self.wfile.write(b"half")
+        if self.server.failure in ("half a file", "silence"):
+            self.send(content, first, len(content) // 2)
+        if self.server.failure == "silence":
+            self.wfile.flush()
+            self.server.silent.wait(20)
         # Else nothing is answered at all: the connection is just closed.
+
+    def send(self, content: bytes, first: int, end: int) -> None:
+        self.send_response(206 if first else 200)
+        self.send_header("Content-Length", str(len(content) - first))
+        self.end_headers()
+        self.wfile.write(content[first:end])
+        with self.server.lock:
+            self.server.sent += max(0, end - first)
 
     def log_message(self, *_):
         pass
@@ -78,12 +94,14 @@ def fetch(tmp_path, server, listing):
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """What is there under a name of its own: `.part` is what has not come whole."""
+    found = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".part"]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
 def test_all_files_are_downloaded_and_nothing_else_is_left(fetch, tmp_path):
     assert fetch() == len(FILES)
-    assert contents(tmp_path / "planets") == FILES
+    assert contents(tmp_path / "planets") == FILES and not list(tmp_path.rglob("*.part"))
 
 
 def test_a_second_call_downloads_nothing(fetch, server):
@@ -111,7 +129,87 @@ def test_a_download_that_broke_off_goes_on_where_it_stopped(fetch, server, tmp_p
     assert len(kept) == 4 and kept.items() <= FILES.items()
     server.whole_answers = 99
     assert fetch() == len(FILES) - 4
+    assert contents(tmp_path / "planets") == FILES and not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize("ranges", [True, False], ids=["ranges", "no ranges"])
+def test_of_a_file_that_came_in_part_the_rest_is_asked_for(ranges, fetch, server, tmp_path):
+    name, content = next(iter(FILES.items()))
+    (tmp_path / "planets" / name).parent.mkdir(parents=True)
+    (tmp_path / "planets" / f"{name}.part").write_bytes(content[:150])
+    server.ranges = ranges
+    assert fetch() == len(FILES) and contents(tmp_path / "planets") == FILES
+    assert server.sent == sum(map(len, FILES.values())) - (150 if ranges else 0)
+
+
+@pytest.mark.parametrize("before", [b"x" * 150, b"x" * 198, b"x" * 999], ids=["shorter", "equal", "longer"])
+def test_what_came_before_and_is_of_something_else_is_thrown_away(before, fetch, server, tmp_path):
+    name = next(iter(FILES))
+    (tmp_path / "planets" / name).parent.mkdir(parents=True)
+    (tmp_path / "planets" / f"{name}.part").write_bytes(before)
+    server.ranges = True
+    assert fetch() == len(FILES) and contents(tmp_path / "planets") == FILES
+
+
+def test_a_server_with_less_than_came_before_does_not_block_the_way(fetch, server, tmp_path):
+    name, content = next(iter(FILES.items()))
+    (tmp_path / "planets" / name).parent.mkdir(parents=True)
+    (tmp_path / "planets" / f"{name}.part").write_bytes(content[:150])
+    (server.folder / "input" / name).write_bytes(b"gone")
+    server.ranges = True
+    with pytest.raises(DataError, match="download failed .*run the same command again"):
+        fetch()
+    (server.folder / "input" / name).write_bytes(content)
+    fetch()
     assert contents(tmp_path / "planets") == FILES
+
+
+def test_a_server_that_falls_silent_is_given_up(fetch, server, tmp_path, monkeypatch):
+    monkeypatch.setattr("planetlib.fetch.TIMEOUT", 0.3)
+    server.whole_answers, server.failure, server.silent = 4, "silence", threading.Event()
+    with pytest.raises(DataError, match=r"download failed \(.*timed out\); .*run the same command again to go on"):
+        fetch()
+    server.silent.set()
+    assert len(contents(tmp_path / "planets")) == 4
+
+
+def test_a_server_that_sends_without_end_is_not_listened_to(fetch, server, tmp_path):
+    (server.folder / "input" / "b" / "b planet_2.png").write_bytes(bytes(3_000_000))
+    with pytest.raises(
+        DataError, match=r"b%20planet_2.png: got \d{1,5} bytes with SHA-256 .*; the file was not kept: "
+    ):
+        fetch()
+    assert not list((tmp_path / "planets" / "b").glob("b planet_2*"))
+
+
+ESCAPES = ["../outside.png", "a/../../outside.png", "/etc/outside.png", "C:\\outside.png", "a\\..\\..\\outside.png"]
+
+
+@pytest.mark.parametrize("name", ESCAPES)
+def test_a_name_that_leads_out_of_the_folder_is_refused(name, fetch, server, listing, tmp_path):
+    table = pd.read_csv(listing)
+    pd.concat([table, table.head(1).assign(file=name)]).to_csv(listing, index=False)
+    with pytest.raises(DataError, match="got a name that leads out of .*, expected one within; nothing was downloaded"):
+        fetch()
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("link", ["a", "a/a planet_1.png", "a/a planet_1.png.part"])
+def test_a_link_that_leads_out_of_the_folder_is_refused(link, fetch, server, tmp_path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "planets" / link).parent.mkdir(parents=True)
+    (tmp_path / "planets" / link).symlink_to(tmp_path / "outside")
+    with pytest.raises(DataError, match="got a name that leads out of "):
+        fetch()
+    assert server.asked == [] and not list((tmp_path / "outside").iterdir())
+
+
+def test_a_full_disk_is_not_taken_for_a_bad_connection(fetch, tmp_path):
+    name = next(iter(FILES))
+    (tmp_path / "planets" / name).parent.mkdir(parents=True)
+    (tmp_path / "planets" / f"{name}.part").mkdir()  # nothing can be written there
+    with pytest.raises(OSError, match=f"{Path(name).name}.part"):
+        fetch()
 
 
 def test_a_file_with_the_wrong_checksum_is_not_kept(fetch, server, tmp_path):

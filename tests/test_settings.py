@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from planetlib import PlanetlibError
-from planetlib.settings import FIXTURE, PROFILES, PROJECT, RECIPE_SETTINGS, Settings, load_settings
+from planetlib.settings import FIXTURE, MOST, PROFILES, PROJECT, RECIPE_SETTINGS, Settings, load_settings
 from planetlib.transforms import RECIPES
 
 FROM_ENVIRONMENT = {"data": Path("a b"), "run": Path("r"), "figures": Path("f"), "backbone": "resnet50"}
@@ -105,6 +105,25 @@ def test_recipe_choices_do_not_depend_on_where_and_with_what_it_runs(tmp_path):
 def test_counts_that_would_train_nothing_are_refused(name):
     with pytest.raises(PlanetlibError, match=f"{name} is 0; expected 1 or more"):
         load_settings(**{name: 0})
+
+
+@pytest.mark.parametrize("name, value", {"image_size": 10**9, "batch_size": 10**9, "seed": 2**32}.items())
+def test_counts_that_no_machine_has_room_for_are_refused(name, value):
+    with pytest.raises(PlanetlibError, match=f"{name} is {value}; expected {MOST[name]} or less"):
+        load_settings(**{name: value})
+
+
+@pytest.mark.parametrize("value", [0.0, -1e-3, float("nan"), float("inf")])
+@pytest.mark.parametrize("name, usual", [("head_lr", 0.003), ("finetune_lr", 0.0005)])
+def test_a_learning_rate_that_is_none_is_refused(name, usual, value):
+    with pytest.raises(PlanetlibError, match=f"{name} is {value}; expected a learning rate above 0, such as {usual}$"):
+        load_settings(**{name: value})
+
+
+@pytest.mark.parametrize("name, value", [("weight_decay", -1.0), ("weight_decay", float("nan")), ("warmup", 2.0)])
+def test_other_numbers_out_of_bounds_are_refused(name, value):
+    with pytest.raises(PlanetlibError, match=f"{name} is {value}; expected "):
+        load_settings(**{name: value})
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.5])

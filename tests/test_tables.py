@@ -4,7 +4,6 @@ import csv
 import io
 import os
 import re
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -36,12 +35,11 @@ def test_a_table_comes_back_as_it_was_written(tmp_path, samples, labels):
 
 
 def test_a_write_that_fails_leaves_the_old_table_whole(tmp_path, samples, monkeypatch):
-    def fill_the_disk(table, path, **_):
-        Path(path).write_text("path,la")
+    def fill_the_disk(_):
         raise OSError(28, "No space left on device")
 
     write_table(samples, tmp_path / "samples.csv")
-    monkeypatch.setattr(pd.DataFrame, "to_csv", fill_the_disk)
+    monkeypatch.setattr(os, "fsync", fill_the_disk)
     with pytest.raises(OSError, match="No space left"):
         write_table(samples, tmp_path / "samples.csv")
     pd.testing.assert_frame_equal(read_samples(tmp_path / "samples.csv"), samples)

@@ -15,6 +15,7 @@ from ipywidgets import HTML, Button, Dropdown, FloatSlider, HBox, Image, Layout,
 from PIL import Image as PillowImage
 
 from planetlib.classify import Classifier
+from planetlib.disk import open_whole
 from planetlib.explain import COLOURS, METHODS, map_activation, overlay_map
 from planetlib.images import UnreadableImage, read_image
 from planetlib.sheets import describe_prediction, draw_explanation, write_caption
@@ -144,8 +145,8 @@ class PictureView(VBox):
         parts = (Path(self.row.path).stem, self._explained(self.row), self.method.value, self.stage.value)
         path = self.figures / f"view_{'_'.join(re.sub(r'[^A-Za-z0-9+.-]+', '-', part) for part in parts)}.png"
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(encode_png(self.draw_still()))
+            with open_whole(path) as file:
+                file.write(encode_png(self.draw_still()))
             said = f"saved as {path.name} in {self.figures.name}/"
         except OSError as error:
             said = f"not saved: {path.name}: {error.strerror}"

@@ -84,8 +84,8 @@ class LabelReview(Panel):
         mark = None if name == "take back" else name
         try:
             self.marks = write_mark(self.samples_path, row, mark, self.new_label.value if mark == "relabel" else "")
-        except OSError as error:  # a full disk, no permission
-            self.total.value = f"<b>not saved: {escape(error.strerror or str(error))}</b>"
+        except (OSError, DataError) as error:  # a full disk, no permission, marks that something else has damaged
+            self.total.value = f"<b>not saved: {escape(getattr(error, 'strerror', None) or str(error))}</b>"
             return
         if mark is not None and self.index.value < self.index.max:
             self.index.value += 1
