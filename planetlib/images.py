@@ -251,7 +251,7 @@ def _stretch(values: np.ndarray, low: float = -np.inf, high: float = np.inf) -> 
     high = min(high, values.max(where=finite, initial=-np.inf))
     if not np.isfinite(span := high - low):
         raise ValueError(f"values from {low:g} to {high:g}")
-    np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
+    np.nan_to_num(values, copy=False, nan=low)
     values.clip(low, high, out=values)
     values -= low
     values *= 255 / span if span > 0 else 0
