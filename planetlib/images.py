@@ -163,6 +163,7 @@ class _Rationed(io.BytesIO):
     left = MOST_READS
 
     def read(self, size=-1):
+        """As `BytesIO.read`; raises OSError once there have been too many."""
         self.left -= 1
         if self.left < 0:
             raise OSError(f"no picture within {MOST_READS:,} reads")
