@@ -163,6 +163,7 @@ class _Rationed(io.BytesIO):
     left = MOST_READS
 
     def read(self, size=-1):
+        """As `BytesIO.read`; raises OSError once there have been too many."""
         self.left -= 1
         if self.left < 0:
             raise OSError(f"no picture within {MOST_READS:,} reads")
@@ -251,7 +252,7 @@ def _stretch(values: np.ndarray, low: float = -np.inf, high: float = np.inf) -> 
     high = min(high, values.max(where=finite, initial=-np.inf))
     if not np.isfinite(span := high - low):
         raise ValueError(f"values from {low:g} to {high:g}")
-    np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
+    np.nan_to_num(values, copy=False, nan=low)
     values.clip(low, high, out=values)
     values -= low
     values *= 255 / span if span > 0 else 0

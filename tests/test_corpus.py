@@ -36,7 +36,8 @@ def odd_folder(tmp_path, every_format, monkeypatch) -> Path:
         (folder / f"{name}.png").write_bytes(good)
     bad = {"empty.png": b"", "text.jpg": b"text", "torn.png": good[:90], "torn.fits": every_format["plain.fits"][:3000],
            "one pixel.png": encode(Image.new("RGB", (1, 1))), "row.png": encode(Image.new("L", (30_000, 1))),
-           "script.png": encode(Image.new("RGB", (9, 9)), "EPS"), "bomb.png": encode(Image.new("L", (10_000, 10_000)))}  # fmt: skip
+           "script.png": encode(Image.new("RGB", (9, 9)), "EPS"),
+           "bomb.png": encode(Image.new("L", (10_000, 10_000)))}  # fmt: skip
     for name, content in bad.items():
         (folder / name).write_bytes(content)
     with open(folder / "hole.tif", "wb") as file:

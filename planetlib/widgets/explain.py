@@ -114,7 +114,7 @@ class FilePicker(anywidget.AnyWidget):
         "font-family:var(--jp-ui-font-family,sans-serif);";
       input.type = "file";
       input.style.cssText = "position:absolute;opacity:0;inset:0;width:100%;cursor:pointer;";  // the whole field
-      input.accept = "image/*,.tif,.tiff";
+      input.accept = "image/*,.tif,.tiff,.jp2,.j2k,.avif,.fits,.fit,.fts,.fz,.gz";
       const say = text => { words.textContent = text; };
       say("choose a picture, or drop one here");
       const send = async file => {
