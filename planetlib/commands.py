@@ -167,12 +167,14 @@ def predict_files(options) -> int:
     """`planetlib predict`"""
     import pandas as pd
 
+    from planetlib.checkpoint import Checkpoint, find_checkpoint
     from planetlib.classify import Classifier, gather_inputs, write_predictions
     from planetlib.data import progress_bar
     from planetlib.sheets import annotate_picture, make_contact_sheet
 
-    classifier = Classifier.load(options.run)
-    pairs = gather_inputs(options.inputs, classifier.class_names)
+    checkpoint = Checkpoint.load(find_checkpoint(options.run))
+    pairs = gather_inputs(options.inputs, checkpoint.class_names)
+    classifier = Classifier(checkpoint, runtime=options.runtime, expected=len(pairs))
     wanted = {"all": len(pairs), "sample": SAMPLE_PICTURES, "none": 0}[options.pictures]
     tables, left, code = [], wanted, 0
     with progress_bar(desc="predicting", total=len(pairs), unit="image") as bar:

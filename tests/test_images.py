@@ -1,14 +1,15 @@
 """`read_image`: an odd picture gives the right pixels, a bad file gives one error with a reason, and nothing else."""
 
 import io
+import struct
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin
 
-from planetlib.images import UnreadableImage, inspect_image, read_image
+from planetlib.images import UnreadableImage, _read_plain_png, inspect_image, read_image
 
 SIDE = 16
 RED, GREEN, BLACK = (200, 30, 20), (10, 180, 40), (0, 0, 0)
@@ -156,7 +157,7 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    (tmp_path / "a.png").write_bytes(PLAIN)
+    (tmp_path / "a.png").write_bytes(b"not plain, so left to Pillow")
     monkeypatch.setattr(Image, "open", refuse)  # the superuser may read everything
     with pytest.raises(UnreadableImage, match="a.png: no permission to read it$"):
         read_image(tmp_path / "a.png")
@@ -243,3 +244,59 @@ def test_inspect_tells_what_is_stored():
 def test_inspect_refuses_what_cannot_be_read():
     with pytest.raises(UnreadableImage, match="damaged or truncated"):
         inspect_image(PLAIN[:60])
+
+
+# Plain PNG files, which OpenCV reads
+
+
+def encode(picture: np.ndarray, **options) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def noise() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("chunk", [None, b"gAMA", b"sRGB", b"cHRM", b"pHYs", b"tIME"])
+def test_plain_png_files_are_read_by_opencv_to_the_last_bit(chunk, noise, tmp_path):
+    extra = PngImagePlugin.PngInfo()
+    extra.add_text("Software", "a camera")
+    content = {b"gAMA": (22222).to_bytes(4, "big"), b"sRGB": b"\0", b"cHRM": struct.pack(">8I", *range(1, 9))}
+    content |= {b"pHYs": bytes(8) + b"\1", b"tIME": b"\x07\xea\1\1\1\1\1"}
+    if chunk:
+        extra.add(chunk, content[chunk])
+    (tmp_path / "a.png").write_bytes(encode(noise, pnginfo=extra))
+    for source in (tmp_path / "a.png", str(tmp_path / "a.png"), (tmp_path / "a.png").read_bytes()):
+        assert (_read_plain_png(source) == noise).all() and (read_image(source) == noise).all()
+
+
+def test_whatever_is_odd_about_a_png_is_left_to_pillow(noise, tmp_path):
+    exif, text = Image.Exif(), PngImagePlugin.PngInfo()
+    exif[ExifTags.Base.Orientation] = 6
+    text.add_text("Raw profile type exif", "anything")
+    odd = [encode(noise, exif=exif), encode(noise, transparency=(0, 0, 0)), encode(noise, pnginfo=text)]
+    odd += [
+        encode(noise[:, :, 0]),
+        encode(noise.astype(np.uint16)[:, :, 0]),
+        encode(np.dstack([noise, noise[..., :1]])),
+    ]
+    assert [_read_plain_png(content) for content in odd] == [None] * len(odd)
+    assert read_image(odd[0]).shape == (53, 37, 3)
+    assert _read_plain_png(tmp_path / "missing.png") is None
+
+
+@pytest.mark.soak
+def test_opencv_reads_no_damaged_png_that_pillow_refuses(noise, amount):
+    rng, whole, same = np.random.default_rng(0), encode(noise), 0
+    for _ in range(amount(400, 20_000)):
+        torn = bytearray(whole[: rng.integers(33, len(whole))] if rng.random() < 0.3 else whole)
+        for place in rng.integers(33, len(torn), rng.integers(1, 4)):
+            torn[place] = rng.integers(256)
+        picture = _read_plain_png(bytes(torn))
+        if picture is not None:
+            same += 1
+            assert (np.array(Image.open(io.BytesIO(torn))) == picture).all()
+    print(f"{same} damaged files were readable, by both alike")
