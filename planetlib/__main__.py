@@ -123,9 +123,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     text = f"annotate all, the first {commands.SAMPLE_PICTURES} or none (default: %(default)s)"
     predict.add_argument("--pictures", choices=("all", "sample", "none"), default="sample", help=text)
-    text = (
-        "torch, openvino (extra of that name) or auto: openvino where it is installed and pays (default: %(default)s)"
-    )
+    text = "torch, openvino (an extra) or auto: openvino where it is installed and pays (default: %(default)s)"
     predict.add_argument("--runtime", choices=("auto", "torch", "openvino"), default="auto", help=text)
     predict.add_argument("--batch-size", type=at_least(1), default=32, help="pictures in a step (default: %(default)s)")
 

@@ -133,7 +133,7 @@ class Classifier:
             batch_size: images in a step.
         """
         inputs, workers = iter(inputs), torch.get_num_threads()
-        self._compute  # noqa: B018: made here, not by several threads at once
+        self._compute  # noqa: B018 - made here, not by several threads at once
         # Each thread reads a batch and computes it on one core: while one waits for the disk, the others go on, and no
         # core waits for another, as those that share an operation do.
         pool, ahead = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)), deque()
