@@ -144,6 +144,11 @@ def make_parser() -> argparse.ArgumentParser:
     faithful.add_argument("--run", type=Path, required=True, help="run folder or checkpoint file")
     faithful.add_argument("--out", type=Path, help="CSV to write (default: RUN/faithful.csv)")
 
+    export = _add(groups, "export", commands.export_run, "write a run as one file for other runtimes (extra onnx)")
+    export.add_argument("--run", type=Path, required=True, help="run folder or checkpoint file")
+    export.add_argument("--format", choices=("onnx",), default="onnx", help="(default: %(default)s)")
+    export.add_argument("--out", type=Path, required=True, help="file to write, such as model.onnx")
+
     notebooks = _add(groups, "notebooks", commands.run_all_notebooks, "run the five notebooks into HTML reports")
     notebooks.add_argument("--data", type=Path, help="folder of class folders (default: the embedded rendered planets)")
     notebooks.add_argument("--backbone", help="efficientnet_lite0, efficientnet_b3, resnet50 or ensemble")

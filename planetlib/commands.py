@@ -241,6 +241,16 @@ def measure_faithfulness(options) -> int:
     return 0
 
 
+def export_run(options) -> int:
+    """`planetlib export`"""
+    from planetlib.checkpoint import Checkpoint, find_checkpoint
+    from planetlib.export import export_checkpoint
+
+    path = export_checkpoint(Checkpoint.load(find_checkpoint(options.run)), options.out, options.format)
+    print(f"written to {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
 def run_all_notebooks(options) -> int:
     """`planetlib notebooks`"""
     from planetlib.notebooks import run_notebooks
