@@ -45,9 +45,9 @@ def export_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike, form: str
     """Writes a checkpoint for other runtimes, whole or not at all.
 
     Input `images`: uint8 (B, 3, S, S), RGB 0–255, any B; S and how a picture is fitted to the square are in the
-    metadata, and `planetlib.transforms.fit_to_square` does it. Outputs: `probabilities` float32 (B, classes), calibrated;
-    `unknown_score` float32 (B,), 0–1, NaN where the checkpoint has not been calibrated. Metadata: `class_names` (JSON),
-    `image_size`, `fit`, `unknown_threshold`, `backbone`, `planetlib`.
+    metadata, and `planetlib.transforms.fit_to_square` does it. Outputs: `probabilities` float32 (B, classes),
+    calibrated; `unknown_score` float32 (B,), 0–1, NaN where the checkpoint has not been calibrated. Metadata:
+    `class_names` (JSON), `image_size`, `fit`, `unknown_threshold`, `backbone`, `planetlib`.
 
     Args:
         checkpoint: what `Checkpoint.load` returns.
