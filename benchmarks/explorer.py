@@ -1,21 +1,27 @@
 """How long the explorer of notebook 04 takes from a key press to the new picture on the page, and what it holds on to.
 
     python -m benchmarks.explorer --data data/fixture
+    python -m benchmarks.explorer --data PLANETS --run RUN
 
-Runs the five notebooks in JupyterLab in Chromium, then walks through the pictures with the arrow keys. A move ends when
-both pictures, the plain one and the one with its map, have been decoded by the page. Nothing is asserted.
+The second times the kernel's part alone, without a browser: from a new place of the slider to the new pictures, without
+and with look-ahead. The first runs the five notebooks in JupyterLab in Chromium, then walks through the pictures with
+the arrow keys. A move ends when both pictures, the plain one and the one with its map, have been decoded by the page.
+Nothing is asserted.
 """
 
 import argparse
+import asyncio
 import os
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-import psutil
+import pandas as pd
 
-from tests.browser.lab import JupyterLab
+import planetlib.widgets.explain
+from planetlib.classify import Classifier
+from planetlib.data import find_samples
 
 NAMES = ["01_explore_and_augment", "02_train_head", "03_fine_tune", "04_evaluate_and_explain", "05_batch_inference"]
 WATCH = """panel => {
@@ -34,7 +40,12 @@ def main() -> None:
     parser.add_argument("--walk", type=int, default=500, help="moves till memory is read again (default: %(default)s)")
     text = "folder of class folders; the network then sees its own size, 224 pixels (default: the fixture, at 160)"
     parser.add_argument("--data", type=Path, help=text)
+    parser.add_argument("--run", type=Path, help="run folder: time the kernel's part on --data, without a browser")
     options = parser.parse_args()
+    if options.run:
+        return time_kernel(options.run, options.data, options.moves)
+    from tests.browser.lab import JupyterLab
+
     if options.data:
         os.environ["PLANETLIB_DATA"] = str(options.data.resolve())
     with tempfile.TemporaryDirectory() as folder, JupyterLab(Path(folder)) as lab:
@@ -67,8 +78,32 @@ def main() -> None:
         print(f"key press to picture, {len(took)} moves: median {median:.0f} ms, 95th percentile {late:.0f} ms")
 
 
-def read_memory(lab: JupyterLab) -> str:
+def time_kernel(run: Path, data: Path, moves: int) -> None:
+    classifier = Classifier.load(run)
+    samples = find_samples(data).sample(frac=1, random_state=0).head(moves + 2)
+    predictions = classifier.predict(samples.path, samples.label)
+    for words, quiet in (("without", 1e9), ("with", planetlib.widgets.explain.QUIET)):
+        planetlib.widgets.explain.QUIET = quiet
+        median, late = np.percentile(asyncio.run(walk(classifier, predictions)), [50, 95])
+        print(f"new map, {words} look-ahead: median {median:.0f} ms, 95th percentile {late:.0f} ms ({moves} moves)")
+
+
+async def walk(classifier: Classifier, predictions: pd.DataFrame) -> list[float]:
+    """Milliseconds of each move from picture to picture, as a person does who looks at each for half a second."""
+    explorer, took = planetlib.widgets.ActivationExplorer(classifier, predictions), []
+    for place in range(2, len(explorer.table)):
+        await asyncio.sleep(0.5)
+        started = time.perf_counter()
+        explorer.index.value = place
+        took.append(1000 * (time.perf_counter() - started))
+    explorer.close()
+    return took
+
+
+def read_memory(lab) -> str:
     """What the kernel of the open notebook and the page hold on to, after a collection of garbage."""
+    import psutil
+
     lab.page.wait_for_timeout(1000)
     session = lab.page.context.new_cdp_session(lab.page)
     session.send("HeapProfiler.collectGarbage")

@@ -145,6 +145,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     text = f"annotate all, the first {commands.SAMPLE_PICTURES} or none (default: %(default)s)"
     predict.add_argument("--pictures", choices=("all", "sample", "none"), default="sample", help=text)
+    text = "torch, openvino (an extra) or auto: openvino where it is installed and pays (default: %(default)s)"
+    predict.add_argument("--runtime", choices=("auto", "torch", "openvino"), default="auto", help=text)
     batch = at_least(1, MOST["batch_size"])
     predict.add_argument("--batch-size", type=batch, default=32, help="pictures in a step (default: %(default)s)")
     predict.add_argument("--resume", action="store_true", help="go on with what was killed or interrupted in OUT")
@@ -165,6 +167,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     faithful.add_argument("--run", type=Path, required=True, help="run folder or checkpoint file")
     faithful.add_argument("--out", type=Path, help="CSV to write (default: RUN/faithful.csv)")
+
+    export = _add(groups, "export", commands.export_run, "write a run as one file for other runtimes (extra onnx)")
+    export.add_argument("--run", type=Path, required=True, help="run folder or checkpoint file")
+    export.add_argument("--format", choices=("onnx",), default="onnx", help="(default: %(default)s)")
+    export.add_argument("--out", type=Path, required=True, help="file to write, such as model.onnx")
 
     notebooks = _add(groups, "notebooks", commands.run_all_notebooks, "run the five notebooks into HTML reports")
     notebooks.add_argument("--data", type=Path, help="folder of class folders (default: the embedded rendered planets)")

@@ -10,6 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -23,12 +24,14 @@ from planetlib.checkpoint import Checkpoint, find_checkpoint
 from planetlib.data import find_images, path_text, progress_bar
 from planetlib.disk import name_failures
 from planetlib.images import UnreadableImage, decode_image
-from planetlib.model import DETECTOR_STAGES, choose_device, use_precision
+from planetlib.model import choose_device
+from planetlib.runtime import OpenVinoRuntime, TorchRuntime, choose_runtime
 from planetlib.tables import DataError, write_rows
 from planetlib.transforms import fit_to_square, to_tensor
 from planetlib.unknowns import score_unknown
 
 NOTHING = torch.empty(0, 0), torch.empty(0)  # what is found in no picture
+CPU_STEP = 8  # images that a core computes at once: of more, the maps no longer fit into its cache
 
 
 class Classifier:
@@ -38,18 +41,30 @@ class Classifier:
         checkpoint: what `Checkpoint.load` returns.
         device: `cpu`, `cuda`, … or `auto`.
         precision: `float32`, `bfloat16` or `auto`; None takes the one the checkpoint was trained with.
+        runtime: `torch`, `openvino` or `auto`, which goes by `expected`.
+        expected: how many images are to be predicted.
 
     Attributes:
         checkpoint: as given.
         class_names: in the order of the probabilities.
-        model: in evaluation mode.
+        model: in evaluation mode. It is what is explained; predictions come from a copy, made for speed when the first
+            is asked for.
+        runtime: that computes them, `torch` or `openvino`.
         most: images that are passed through the model at once; it falls where a GPU has too little memory.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str = "auto", precision: str | None = None):
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: str = "auto",
+        precision: str | None = None,
+        runtime: str = "torch",
+        expected: int = 0,
+    ):
         self.checkpoint, self.class_names = checkpoint, list(checkpoint.class_names)
         self.device = choose_device(device)
         self.precision = precision or checkpoint.recipe.get("precision", "auto")
+        self.runtime = choose_runtime(runtime, self.device, expected)
         self.model = checkpoint.build_model().to(self.device)
         self.most = sys.maxsize
 
@@ -66,12 +81,17 @@ class Classifier:
         """A picture, uint8 (H, W, 3), as the model's input, uint8 (3, size, size)."""
         return to_tensor(fit_to_square(picture, self.checkpoint.image_size, self.checkpoint.fit))
 
+    @cached_property
+    def _compute(self) -> TorchRuntime | OpenVinoRuntime:
+        if self.runtime == "openvino":
+            return OpenVinoRuntime(self.model, self.checkpoint.image_size, self.precision)
+        return TorchRuntime(self.model, self.device, self.precision)
+
     def embed_tensors(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, classes) of prepared images (B, 3, H, W), and what the unknown detector looks at (B, S)."""
-        with torch.inference_mode(), use_precision(self.precision, self.device):
-            maps = self.model.pass_trunk(images.to(self.device), DETECTOR_STAGES)
-            features, lower = self.model.embed(maps, DETECTOR_STAGES)
-            return self.model.head(features)[:, : len(self.class_names)].float().cpu(), lower.float().cpu()
+        """Logits (B, classes) of prepared images, uint8 (B, 3, size, size), and what the unknown detector looks at."""
+        step = CPU_STEP if self.device.type == "cpu" else max(1, len(images))
+        logits, lower = zip(*map(self._compute, images.split(step)))
+        return torch.cat(logits)[:, : len(self.class_names)], torch.cat(lower)
 
     def predict_tensors(self, images: Tensor) -> Tensor:
         """Probabilities (B, classes) of prepared images (B, 3, H, W), calibrated by the checkpoint's temperature."""
@@ -143,19 +163,27 @@ class Classifier:
             inputs: (path, label) pairs; label is "" where nobody knows it.
             batch_size: images in a step.
         """
-        inputs = iter(inputs)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            # Two batches are being decoded while one is computed.
-            ahead = deque()
+        inputs, workers = iter(inputs), torch.get_num_threads()
+        self._compute  # noqa: B018 - made here, not by several threads at once
+        # Each thread reads a batch and computes it on one core: while one waits for the disk, the others go on, and no
+        # core waits for another, as those that share an operation do.
+        pool, ahead = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)), deque()
+        try:
             while True:
-                while len(ahead) < 3 and (batch := list(islice(inputs, batch_size))):
-                    ahead.append([(path, label, pool.submit(self._read, path)) for path, label in batch])
+                while len(ahead) <= workers and (batch := list(islice(inputs, batch_size))):
+                    ahead.append(pool.submit(self._predict_batch, batch))
                 if not ahead:
                     return
-                rows = [(path, label, *future.result()) for path, label, future in ahead.popleft()]
-                images = [image for _, _, image, *_ in rows if image is not None]
-                found = self.score_tensors(torch.stack(images)) if images else NOTHING
-                yield self._make_table([(path, label, *words) for path, label, _, *words in rows], found)
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(workers)  # for threads that start from now on
+
+    def _predict_batch(self, batch: list[tuple[str, str]]) -> pd.DataFrame:
+        rows = [(path, label, *self._read(path)) for path, label in batch]
+        images = [image for _, _, image, *_ in rows if image is not None]
+        found = self.score_tensors(torch.stack(images)) if images else NOTHING
+        return self._make_table([(path, label, *words) for path, label, _, *words in rows], found)
 
     def _read(self, path: str) -> tuple[Tensor | None, str, str]:
         """The model's input, an error and a note."""

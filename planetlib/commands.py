@@ -169,13 +169,15 @@ def predict_files(options) -> int:
     """`planetlib predict`"""
     import pandas as pd
 
+    from planetlib.checkpoint import Checkpoint, find_checkpoint
     from planetlib.classify import Classifier, gather_inputs
     from planetlib.data import progress_bar
     from planetlib.resume import predict_resumably
     from planetlib.sheets import draw_predictions
 
-    classifier, out = Classifier.load(options.run), options.out / "predictions.csv"
-    pairs = gather_inputs(options.inputs, classifier.class_names)
+    checkpoint, out = Checkpoint.load(find_checkpoint(options.run)), options.out / "predictions.csv"
+    pairs = gather_inputs(options.inputs, checkpoint.class_names)
+    classifier = Classifier(checkpoint, runtime=options.runtime, expected=len(pairs))
     wanted = {"all": len(pairs), "sample": SAMPLE_PICTURES, "none": 0}[options.pictures]
     tables, left, code, done = [], wanted, 0, 0
     try:
@@ -240,6 +242,16 @@ def measure_faithfulness(options) -> int:
     out = options.out or run / "faithful.csv"
     write_table(table.reset_index(), out)
     print(f"written to {out}")
+    return 0
+
+
+def export_run(options) -> int:
+    """`planetlib export`"""
+    from planetlib.checkpoint import Checkpoint, find_checkpoint
+    from planetlib.export import export_checkpoint
+
+    path = export_checkpoint(Checkpoint.load(find_checkpoint(options.run)), options.out, options.format)
+    print(f"written to {path} ({path.stat().st_size / 1e6:.1f} MB)")
     return 0
 
 

@@ -5,11 +5,13 @@ import io
 import math
 import os
 import stat
+import struct
 import warnings
 import zlib
 from os import PathLike
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -27,6 +29,10 @@ MOST_READS = 1_000_000  # about a second
 _turn = Image.Transpose
 UPRIGHT = {2: _turn.FLIP_LEFT_RIGHT, 3: _turn.ROTATE_180, 4: _turn.FLIP_TOP_BOTTOM, 5: _turn.TRANSPOSE}
 UPRIGHT |= {6: _turn.ROTATE_270, 7: _turn.TRANSVERSE, 8: _turn.ROTATE_90}
+
+PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+#: of PNG files; none of them changes the pixels, as Pillow reads them
+PLAIN_CHUNKS = {b"IHDR", b"IDAT", b"IEND", b"pHYs", b"sRGB", b"gAMA", b"cHRM", b"tIME"}
 
 # Pillow and astropy warn of oddities that do not hinder reading. Once for all, as pictures are read in threads, and
 # `warnings.catch_warnings` in one thread upsets the others.
@@ -98,6 +104,9 @@ def decode_image(source: str | PathLike | bytes) -> tuple[np.ndarray, dict]:
         content = _unzip(name, content)
     if content.startswith(b"SIMPLE  ="):
         return _decode_fits(name, content)
+    if (picture := _read_plain_png(content, name)) is not None:
+        facts = {"format": "PNG", "mode": "RGB", "width": picture.shape[1], "height": picture.shape[0]}
+        return picture, {**facts, "note": ""}
     with _open(name, content) as image:
         facts = {"format": image.format, "mode": image.mode, "width": image.width, "height": image.height}
         _require_size(name, image.width, image.height)
@@ -107,6 +116,30 @@ def decode_image(source: str | PathLike | bytes) -> tuple[np.ndarray, dict]:
         except Exception as error:  # what decoders raise on damaged files is written nowhere, and not only OSError
             raise UnreadableImage(name, f"damaged or truncated ({_one_line(error)})") from error
         return picture, {**facts, "note": "first of several frames" if _has_more(image) else ""}
+
+
+def _read_plain_png(content: bytes, name: str = "<bytes>") -> np.ndarray | None:
+    """A PNG of three times 8 bits with nothing odd about it, by OpenCV: a quarter faster than Pillow, the same pixels.
+
+    None for every other file, and for every damaged one, so that there is one place that tells what is wrong with it.
+    """
+    if not (content.startswith(PNG_START) and content[24:26] == b"\x08\x02"):
+        return None
+    width, height = struct.unpack(">II", content[16:24])
+    _require_size(name, width, height)
+    place, kind, view = 8, b"", memoryview(content)
+    while kind != b"IEND":
+        if place + 12 > len(content):
+            return None
+        length, kind = struct.unpack_from(">I4s", content, place)
+        text = kind == b"tEXt" and content.startswith(b"Software\0", place + 8)
+        if not text and kind not in PLAIN_CHUNKS:  # transparency, orientation, animation
+            return None
+        end = place + 8 + length
+        if zlib.crc32(view[place + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
+            return None
+        place = end + 4
+    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
 
 
 def read_file(path: str | PathLike) -> bytes:

@@ -153,6 +153,7 @@ class PlanetClassifier(nn.Module):
         maps = []
         for name, stages in self.backbones.items():
             values = (images - self.get_buffer(f"{name}_mean")) / self.get_buffer(f"{name}_std")
+            values = values.to(next(stages.parameters()).dtype)
             maps.append(stages[: max(0, len(stages) - tail)](values))
         return maps
 
@@ -166,7 +167,8 @@ class PlanetClassifier(nn.Module):
         features, lower = [], []
         for stages, values in zip(self.backbones.values(), maps, strict=True):
             values = values.contiguous(memory_format=torch.channels_last)
-            pooled = [(values := stage(values)).mean((2, 3)) for stage in stages[max(0, len(stages) - tail) :]]
+            last, wide = stages[max(0, len(stages) - tail) :], torch.promote_types(values.dtype, torch.float32)
+            pooled = [(values := stage(values)).mean((2, 3), dtype=wide) for stage in last]
             features.append(pooled[-1])
             lower += pooled[-DETECTOR_STAGES:]
         return torch.cat(features, 1), torch.cat(lower, 1)
@@ -249,19 +251,25 @@ def choose_device(device: str = "auto") -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-@contextlib.contextmanager
-def use_precision(precision: str, device: torch.device) -> Iterator[str]:
-    """Runs its body in `float32` or under autocast to `bfloat16`; yields which.
+def choose_precision(precision: str, device: torch.device) -> str:
+    """`float32` or `bfloat16`, as named.
 
     `auto` is bfloat16 where the processor has instructions for it (AVX-512 BF16, AMX, a GPU since Ampere); elsewhere
     it would be slower than float32.
     """
     require_known("precision", precision, ("auto", "float32", "bfloat16"))
-    if precision == "auto":
-        if device.type == "cuda":
-            fast = torch.cuda.is_bf16_supported()
-        else:
-            fast = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        precision = "bfloat16" if fast else "float32"
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        fast = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return "bfloat16" if fast else "float32"
+
+
+@contextlib.contextmanager
+def use_precision(precision: str, device: torch.device) -> Iterator[str]:
+    """Runs its body in what `choose_precision` chooses, bfloat16 by autocast; yields which."""
+    precision = choose_precision(precision, device)
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         yield precision

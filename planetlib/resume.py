@@ -63,6 +63,7 @@ def _describe(classifier: Classifier, inputs: list[tuple[str, str]], batch_size:
         "checkpoint": _digest(classifier.checkpoint),
         "batch_size": batch_size,
         "precision": classifier.precision,
+        "runtime": classifier.runtime,
         "device": classifier.device.type,
         "versions": library_versions(),
     }

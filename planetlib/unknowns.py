@@ -2,9 +2,6 @@
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 #: weight of the loss's mean beside the regularisation; little, as the outliers to learn from are not those to be met
@@ -24,6 +21,10 @@ def fit_detector(features: Tensor, numbers: Tensor, known: int) -> dict[str, Ten
     Returns:
         `weight` (K, S) and `bias` (K,), on features as they come; the rows of the classes are the first `known`.
     """
+    from sklearn.linear_model import LogisticRegression  # here, as prediction, which needs it not, starts sooner so
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     # scikit-learn's C weighs the sum of the losses.
     linear = LogisticRegression(C=LOSS_WEIGHT / len(numbers), class_weight="balanced", max_iter=200)
     model = make_pipeline(StandardScaler(), linear)

@@ -140,10 +140,10 @@ def test_a_checkpoint_that_was_not_calibrated_calls_nothing_unknown(classifier, 
     assert table.unknown_score.isna().all() and set(table.status) == {"ok"}
 
 
-def test_score_and_probabilities_are_of_one_pass(classifier, paths, monkeypatch):
+def test_score_and_probabilities_are_of_one_pass(classifier, paths):
     image = classifier.prepare(read_image(paths[0]))[None]
     passes = []
-    stem = classifier.model.get_stage("efficientnet_lite0.stem")
+    stem = classifier._compute.embedder.model.get_stage("efficientnet_lite0.stem")
     with stem.register_forward_hook(lambda *_: passes.append(1)):
         probabilities, unknown = classifier.score_tensors(image)
     assert len(passes) == 1 and unknown.shape == (1,) and 0 <= unknown <= 1
@@ -195,6 +195,18 @@ def test_an_endless_stream_is_consumed_a_few_batches_ahead(classifier, paths):
     stream.close()
     assert [len(table) for table in tables] == [2, 2, 2]
     assert consumed <= 2 * (3 + 2)
+
+
+def test_threads_that_share_the_work_change_neither_order_nor_rows(classifier, paths, tmp_path):
+    order = [*paths[:5], str(tmp_path / "missing.png"), *paths[5:]]
+    expected = classifier.predict(order, batch_size=len(order), progress=False)
+    try:
+        torch.set_num_threads(3)
+        table = classifier.predict(order, batch_size=2, progress=False)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(1)
+    pd.testing.assert_frame_equal(table, expected, rtol=0, atol=1e-5)
 
 
 def test_the_last_piece_is_what_is_left(classifier, paths):

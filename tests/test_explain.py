@@ -206,3 +206,18 @@ def test_all_colours_can_be_had(colours, picture, ramp):
 def test_unknown_colours_are_told(picture, ramp):
     with pytest.raises(PlanetlibError, match="unknown colours 'jet'; expected one of: inferno, viridis, magma"):
         overlay_map(picture, ramp, colours="jet")
+
+
+def test_a_map_costs_one_pass_forward_and_one_back(classifier, picture):
+    model, passes = classifier.model, {"forward": 0, "backward": 0}
+
+    def count(name):
+        passes[name] += 1
+
+    def backward(module, inputs, output):
+        output.register_hook(lambda gradient: count("backward"))
+
+    stem = model.get_stage("efficientnet_lite0.stem")
+    with stem.register_forward_hook(lambda *_: count("forward")), model.head.register_forward_hook(backward):
+        map_activation(classifier, picture, "red")
+    assert passes == {"forward": 1, "backward": 1}

@@ -1,20 +1,23 @@
 """`read_image`: an odd picture gives the right pixels, a bad file gives one error with a reason, and nothing else."""
 
 import gzip
+import io
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.io import fits
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin
 
 from planetlib import images, printable
-from planetlib.images import SUFFIXES, UnreadableImage, decode_image, inspect_image, read_image
+from planetlib.images import SUFFIXES, UnreadableImage, _read_plain_png, decode_image, inspect_image, read_image
 from tests.conftest import encode, encode_fits
 
 SIDE = 16
@@ -406,3 +409,64 @@ def test_bytes_that_are_no_text_are_read_too(tmp_path):
 def test_alpha_that_is_multiplied_already_is_laid_on_black(mode):
     image = Image.fromarray(halves((90, 255), (200, 0))).convert("LA" if mode == "La" else "RGBA").convert(mode)
     np.testing.assert_array_equal(images._to_rgb(image), halves((90, 90, 90), BLACK))
+
+
+# Plain PNG files, which OpenCV reads
+
+
+@pytest.fixture
+def noise() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("chunk", [None, b"gAMA", b"sRGB", b"cHRM", b"pHYs", b"tIME"])
+def test_plain_png_files_are_read_by_opencv_to_the_last_bit(chunk, noise, tmp_path):
+    extra = PngImagePlugin.PngInfo()
+    extra.add_text("Software", "a camera")
+    content = {b"gAMA": (22222).to_bytes(4, "big"), b"sRGB": b"\0", b"cHRM": struct.pack(">8I", *range(1, 9))}
+    content |= {b"pHYs": bytes(8) + b"\1", b"tIME": b"\x07\xea\1\1\1\1\1"}
+    if chunk:
+        extra.add(chunk, content[chunk])
+    (tmp_path / "a.png").write_bytes(encode(noise, "PNG", pnginfo=extra))
+    assert (_read_plain_png((tmp_path / "a.png").read_bytes()) == noise).all()
+    assert (read_image(tmp_path / "a.png") == noise).all()
+
+
+def test_whatever_is_odd_about_a_png_is_left_to_pillow(noise):
+    exif, text = Image.Exif(), PngImagePlugin.PngInfo()
+    exif[ExifTags.Base.Orientation] = 6
+    text.add_text("Raw profile type exif", "anything")
+    odd = [
+        encode(noise, "PNG", exif=exif),
+        encode(noise, "PNG", transparency=(0, 0, 0)),
+        encode(noise, "PNG", pnginfo=text),
+    ]
+    others = (noise[:, :, 0], noise.astype(np.uint16)[:, :, 0], np.dstack([noise, noise[..., :1]]))
+    odd += [encode(picture, "PNG") for picture in others]
+    assert [_read_plain_png(content) for content in odd] == [None] * len(odd)
+    assert read_image(odd[0]).shape == (53, 37, 3)
+
+
+@pytest.mark.soak
+def test_opencv_reads_no_damaged_png_that_pillow_refuses(noise, amount):
+    rng, counts = np.random.default_rng(0), {"refused": 0, "read, by Pillow alike": 0}
+    noise[5:30, 5:40] = 7  # something to compress
+    for level in rng.integers(0, 10, amount(400, 20_000)):
+        torn = bytearray(encode(noise, "PNG", compress_level=int(level)))
+        start, end = torn.index(b"IDAT"), len(torn) - 16  # the checksum that follows is made right for what is damaged
+        for place in rng.integers(start + 4, end, rng.integers(1, 3)):
+            torn[place] = rng.integers(256)
+        torn[end : end + 4] = zlib.crc32(torn[start:end]).to_bytes(4, "big")
+        picture = _read_plain_png(bytes(torn))
+        counts["refused" if picture is None else "read, by Pillow alike"] += 1
+        if picture is not None:
+            assert (np.array(Image.open(io.BytesIO(torn))) == picture).all()
+    assert counts["refused"]
+    print("damaged files:", counts)
+
+
+@pytest.mark.parametrize("place", [30, 45, 100, -30, -14, -6])
+def test_a_plain_png_whose_checksum_is_wrong_is_left_to_pillow(place, noise):
+    torn = bytearray(encode(noise, "PNG"))
+    torn[place] ^= 1
+    assert _read_plain_png(bytes(torn)) is None and _read_plain_png(bytes(torn[:-4])) is None

@@ -51,6 +51,7 @@ COMMANDS = [
     "predict",
     "explain",
     "faithful",
+    "export",
     "notebooks",
 ]
 TINY = ["--image-size", 64, "--outliers", 2, "--head-epochs", 3, "--finetune-epochs", 1, "--batch-size", 8,
@@ -139,13 +140,26 @@ def test_help_names_every_command(run):
     assert re.findall(r"^    (\w+)", text, re.MULTILINE) == [name for name in COMMANDS if name and " " not in name]
 
 
-def test_help_answers_at_once_without_loading_torch():
-    ask = ("import sys, time; started = time.perf_counter(); from planetlib.__main__ import main\n"
-           "try: main(['train', '--help'])\nexcept SystemExit: pass\n"
-           "print(time.perf_counter() - started, *sys.modules)")  # fmt: skip
+HEAVY = {"torch", "numpy", "pandas", "sklearn", "matplotlib", "ipywidgets", "cv2", "PIL"}
+
+
+HELP = "from planetlib.__main__ import main\ntry: main(['train', '--help'])\nexcept SystemExit: pass"
+
+
+@pytest.mark.parametrize("ask", ["import planetlib", HELP], ids=["import", "help"])
+def test_help_and_import_answer_at_once_without_loading_torch(ask):
+    ask = f"import sys, time; started = time.process_time(); {ask}\nprint(time.process_time() - started, *sys.modules)"
     seconds, *modules = subprocess.check_output([sys.executable, "-c", ask], text=True).splitlines()[-1].split()
-    assert not {"torch", "numpy", "pandas", "matplotlib", "cv2", "PIL"} & set(modules)
+    assert not HEAVY & set(modules)
     assert float(seconds) < 0.5
+
+
+def test_predict_loads_nothing_that_draws_or_trains(trained_run, fixture_folder, tmp_path):
+    words = ["predict", fixture_folder, "--run", trained_run.run, "--out", tmp_path, "--pictures", "none"]
+    ask = f"import sys; from planetlib.__main__ import main; main({[*map(str, words)]!r}); print(*sys.modules)"
+    modules = subprocess.check_output([sys.executable, "-c", ask], text=True).splitlines()[-1].split()
+    others = {"matplotlib", "seaborn", "ipywidgets", "sklearn", "pytorch_grad_cam", "tensorboard", "planetlib.train"}
+    assert "torch" in modules and not others & set(modules)
 
 
 def test_the_version_is_the_librarys(run):

@@ -234,6 +234,21 @@ def test_the_neighbours_are_computed_ahead_where_a_kernel_waits(classifier, pred
     assert asyncio.run(walk()) == [1, 2, 2, 3, 3]
 
 
+@pytest.mark.parametrize("after", [0.0, 0.07])  # before the first neighbour, and between the two at the earliest
+def test_closing_the_explorer_ends_the_look_ahead(after, classifier, predictions):
+    async def leave() -> list[int]:
+        explorer = ActivationExplorer(classifier, predictions)
+        explorer.index.value = 2
+        await asyncio.sleep(after)
+        explorer.close()
+        counts = [explorer.view._map.cache_info().misses]
+        await asyncio.sleep(0.5)
+        return [*counts, explorer.view._map.cache_info().misses]
+
+    before, then = asyncio.run(leave())
+    assert before == then
+
+
 def test_nothing_is_computed_ahead_while_a_person_hurries(classifier, predictions, monkeypatch):
     monkeypatch.setattr("planetlib.widgets.explain.QUIET", 0.5)
 

@@ -60,6 +60,12 @@ class ActivationExplorer(Panel):
         """What is on view."""
         return self.view.draw_still()
 
+    def close(self) -> None:
+        """Takes the box off the page, and nothing more is computed ahead."""
+        if self._ahead:
+            self._ahead.cancel()
+        super().close()
+
     def _filter(self) -> None:
         keep = pd.Series(True, self.table.index) if self.label.value == "all" else self._labels == self.label.value
         if self.verdict.value != "all":
