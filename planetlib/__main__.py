@@ -116,11 +116,18 @@ def make_parser() -> argparse.ArgumentParser:
     predict = _add(
         groups, "predict", commands.predict_files, "predict files and folders of any depth into a CSV and pictures"
     )
-    predict.add_argument("inputs", nargs="+", type=Path, metavar="FILE_OR_FOLDER")
+    text = "with --engine ray also addresses: s3://…, https://…, any that fsspec reads"
+    predict.add_argument("inputs", nargs="+", metavar="FILE_OR_FOLDER", help=text)
     predict.add_argument("--run", type=Path, required=True, help="run folder or checkpoint file")
     predict.add_argument(
         "--out", type=Path, required=True, help="folder for predictions.csv, contact_sheet.png, pictures/"
     )
+    text = "local (default): this process; ray: worker processes of a Ray cluster, which draw no pictures"
+    predict.add_argument("--engine", choices=("local", "ray"), default="local", help=text)
+    text = "of the table; parquet with --engine ray alone (default: %(default)s)"
+    predict.add_argument("--format", choices=("csv", "parquet"), default="csv", help=text)
+    text = "processes of --engine ray (default: one for each GPU of the cluster or, without any, for each CPU)"
+    predict.add_argument("--workers", type=at_least(1), help=text)
     text = f"annotate all, the first {commands.SAMPLE_PICTURES} or none (default: %(default)s)"
     predict.add_argument("--pictures", choices=("all", "sample", "none"), default="sample", help=text)
     predict.add_argument("--batch-size", type=at_least(1), default=32, help="pictures in a step (default: %(default)s)")

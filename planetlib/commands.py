@@ -165,6 +165,10 @@ def evaluate_run(options) -> int:
 
 def predict_files(options) -> int:
     """`planetlib predict`"""
+    if options.engine == "ray":
+        return _predict_on_ray(options)
+    if options.format != "csv":
+        raise PlanetlibError(f"--format {options.format} comes with --engine ray; without it the table is CSV")
     import pandas as pd
 
     from planetlib.classify import Classifier, gather_inputs, write_predictions
@@ -192,6 +196,16 @@ def predict_files(options) -> int:
             annotate_picture(row).save(options.out / "pictures" / name, quality=90)
         make_contact_sheet(shown).save(options.out / "contact_sheet.png")
         print(f"{len(shown)} of them drawn: {options.out / 'pictures'}, {options.out / 'contact_sheet.png'}")
+    return code
+
+
+def _predict_on_ray(options) -> int:
+    from planetlib.scale import predict_places
+
+    out, count, code = options.out / f"predictions.{options.format}", 0, 0
+    for table in predict_places(options.run, options.inputs, out, options.batch_size, options.workers):
+        count, code = count + len(table), max(code, _report_unreadable(table))
+    print(f"{count} pictures predicted: {out}")
     return code
 
 
