@@ -1,9 +1,9 @@
 """Transfer learning on pictures of planets, from raw images to explained predictions.
 
 Modules, ground floor first (nothing imports upwards): `images`, `texture`, `render`, `variety`, `outliers`, `settings`,
-`transforms`, `tables`; `data`, `model`; `fetch`, `audit`, `checkpoint`; `views`, `unknowns`, `classify`, `scale`,
-`evaluate`, `calibrate`, `card`; `loop`, `train`; `explain`, `crossval`, `faithful`; `sheets`, `figures`, `widgets`;
-`notebooks`, `commands`, `__main__`.
+`transforms`, `tables`, `distributed`; `data`, `model`; `fetch`, `audit`, `checkpoint`; `views`, `unknowns`,
+`classify`, `scale`, `evaluate`, `calibrate`, `card`; `loop`, `train`; `explain`, `crossval`, `faithful`; `sheets`,
+`figures`, `widgets`; `notebooks`, `commands`, `__main__`.
 No module is imported here, so that `planetlib --help` answers at once.
 """
 

@@ -62,12 +62,14 @@ def _make_table(data: Path, seed: int, out: Path, audit: bool):
 
 
 def train_run(options) -> int:
-    """`planetlib train`"""
+    """`planetlib train`, also by several processes under torchrun."""
     from planetlib.checkpoint import STAGES
+    from planetlib.distributed import is_first, join_processes, wait_for_all
     from planetlib.settings import load_settings
     from planetlib.tables import read_samples
     from planetlib.train import train_stage
 
+    join_processes()
     changes = {name: getattr(options, name) for name in options.settings if getattr(options, name) is not None}
     settings = load_settings(options.profile, data=options.data, run=options.run, **changes)
     stages = STAGES if options.stage == "both" else (options.stage,)
@@ -75,8 +77,9 @@ def train_run(options) -> int:
     if not options.resume and not options.overwrite and (settings.run / f"{stages[0]}_state.pt").exists():
         raise PlanetlibError(f"{settings.run}: holds a run; --resume goes on with it, --overwrite starts anew")
     code = 0
-    if options.overwrite or not table.exists():
+    if is_first() and (options.overwrite or not table.exists()):
         code = _report_unreadable(_make_table(settings.data, settings.seed, table, options.audit))
+    wait_for_all()
     samples = read_samples(table)
     _require_within(samples, settings.data, table)
     for stage in stages:

@@ -259,7 +259,14 @@ class ImageData(Dataset):
         return image, self.labels[index]
 
 
-def make_loader(data: Dataset, batch_size: int, shuffle_seed: int | None = None, workers: int = 0) -> DataLoader:
-    """Batches of a data set: in order, or shuffled by a seed."""
+def make_loader(
+    data: Dataset,
+    batch_size: int,
+    shuffle_seed: int | None = None,
+    workers: int = 0,
+    device: str | torch.device = "cpu",
+) -> DataLoader:
+    """Batches of a data set: in order, or shuffled by a seed; for a GPU in memory that it can copy from by itself."""
     generator = None if shuffle_seed is None else torch.Generator().manual_seed(shuffle_seed)
-    return DataLoader(data, batch_size, shuffle=shuffle_seed is not None, num_workers=workers, generator=generator)
+    order = {"shuffle": shuffle_seed is not None, "generator": generator}
+    return DataLoader(data, batch_size, num_workers=workers, pin_memory=torch.device(device).type == "cuda", **order)

@@ -23,8 +23,6 @@ from planetlib.tables import DataError
 STEPS_IN_TASK = 8
 #: files that a worker fetches at a time
 FETCHES = 16
-#: how often a task is given to another worker, before its files count as the reason for the deaths
-TRIES = 3
 
 
 def is_address(place: str | os.PathLike) -> bool:
@@ -70,8 +68,9 @@ def stream_on_ray(
 ) -> Iterator[pd.DataFrame]:
     """As `Classifier.stream`, by worker processes of a Ray cluster: the same rows in the same order.
 
-    A worker that is lost is replaced, and what it had in hand is done again. Paths must lead to the same files on every
-    machine of the cluster; the checkpoint is handed to the workers.
+    A worker that is lost is replaced, and what it had in hand is done again; a cluster that gets no further for half an
+    hour, as where one file kills every worker, is given up. Paths must lead to the same files on every machine of the
+    cluster; the checkpoint is handed to the workers.
 
     Args:
         checkpoint: of the classifier.
@@ -80,7 +79,7 @@ def stream_on_ray(
         workers: processes; by default one for each GPU of the cluster or, where it has none, for each CPU.
 
     Raises:
-        PlanetlibError: Ray is not installed, or the same files were the end of several workers.
+        PlanetlibError: Ray is not installed, or the cluster fails.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # its makers are told nothing
     if "RAY_ADDRESS" not in os.environ:  # on Linux, too, a cluster made for the call listens on 127.0.0.1 alone
@@ -88,6 +87,7 @@ def stream_on_ray(
     try:
         import ray
         import ray.data
+        import ray.data.exceptions
     except ImportError as error:
         raise PlanetlibError(f"Ray is not there ({error}); pip install 'planetlib[scale]'") from error
     logging.getLogger("ray.data").setLevel(logging.WARNING)
@@ -108,11 +108,11 @@ def stream_on_ray(
         rows = ray.data.from_pandas(tasks).map_batches(
             _Worker, fn_constructor_args=([handed], batch_size, os.getcwd()), batch_size=None, batch_format="pandas",
             compute=ray.data.ActorPoolStrategy(size=count), num_gpus=gpus / count,
-            num_cpus=cpus // count or cpus / count, max_task_retries=TRIES,
+            num_cpus=cpus // count or cpus / count,
         )  # fmt: skip
         for table in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
             yield table.to_pandas()
-    except ray.exceptions.RayError as error:
+    except (ray.exceptions.RayError, ray.data.exceptions.ExecutionTimeoutError) as error:
         raise PlanetlibError(f"the cluster gave up: {str(error).splitlines()[0]}") from error
     finally:
         if ours:
@@ -125,7 +125,7 @@ class _Worker:
     def __init__(self, handed: list, batch_size: int, folder: str):
         import ray
 
-        # In a list, as an actor's own arguments would be lost with the machine that it was first started on.
+        # In a list it stays a reference, which a worker that is started again resolves again.
         self.classifier = Classifier(ray.get(handed[0]))
         self.batch_size, self.folder = batch_size, folder
 

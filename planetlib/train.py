@@ -3,12 +3,14 @@
 A run folder receives, for each stage, `<stage>.pt` (the best checkpoint) and `<stage>_state.pt` (where it stands, to go
 on from), and for both `history.csv` and `tensorboard/`. Whatever is random in an epoch is seeded by (seed, stage,
 epoch), so a run that was killed and resumed ends with the same weights, to the last bit, as one that was left alone.
+Several processes (`torchrun --nproc-per-node=2 -m -- planetlib train …`) share every batch; the first of them writes.
 """
 
 import math
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from planetlib.calibrate import calibrate
 from planetlib.card import CARD, write_card
 from planetlib.checkpoint import STAGES, Checkpoint, CheckpointError, read_torch, write_torch
 from planetlib.data import make_loader, progress_bar
+from planetlib.distributed import find_rank, is_first, share_gradients, wait_for_all
 from planetlib.loop import make_schedule, run_epoch
 from planetlib.model import PlanetClassifier, Tail, choose_device
 from planetlib.settings import Settings
@@ -63,7 +66,9 @@ def train_stage(
         run.clear()
     try:
         run.train()
-        run.finish()
+        if is_first():
+            run.finish()
+        wait_for_all()
     except KeyboardInterrupt:
         kept = f"its best checkpoint is {run.best_path}" if run.best_path.exists() else "nothing is kept yet"
         print(f"Interrupted after epoch {run.epoch} of {run.epochs} of stage '{stage}'; {kept}. "
@@ -121,6 +126,7 @@ class StageRun:
             self._forget(stage)
         if self.stage == STAGES[0]:
             clear_views(self.run)
+        wait_for_all()
 
     def _forget(self, stage: str) -> None:
         for path in (self.run / f"{stage}.pt", self.run / f"{stage}_state.pt", self.run / CARD):
@@ -148,18 +154,20 @@ class StageRun:
         """Runs the epochs that are left, unless the stage has ended or stopped early."""
         if self._is_over():
             return
-        batches, validation = self._make_batches()
         module = self.trained if self.stage == "head" else Tail(self.model, self.views["train"].tail)
+        module = share_gradients(module, self.settings.norm)
+        batches, validation = self._make_batches()
         # Of depthwise convolutions, processors pass bfloat16 forwards quicker than float32, but backwards slower.
         slow = self.stage == "head" or (self.device.type == "cpu" and self.settings.precision == "auto")
         precision = "float32" if slow else self.settings.precision
         steps = {"total": self.epochs * self.steps, "initial": self.epoch * self.steps}
         bar = progress_bar(None, self.progress, desc=self.stage, unit="step", **steps)
-        with bar, SummaryWriter(self.run / "tensorboard" / self.stage, purge_step=self.epoch + 1) as writer:
+        place = self.run / "tensorboard" / self.stage
+        with bar, SummaryWriter(place, purge_step=self.epoch + 1) if is_first() else nullcontext() as writer:
             while not self._is_over():
                 started = time.perf_counter()
                 counted = _count(batches(self.epoch), bar)  # may compute a view, and so use up random numbers
-                torch.manual_seed(self._seed(self.epoch))  # dropout
+                torch.manual_seed(self._seed(self.epoch) + find_rank()[0])  # dropout
                 learning_rate = self.scheduler.get_last_lr()[0]
                 options = {"precision": precision, "label_smoothing": self.settings.label_smoothing}
                 train = run_epoch(module, counted, self.class_weights, self.optimiser, self.scheduler, **options)
@@ -171,7 +179,8 @@ class StageRun:
                         f"'{self.stage}': lower {rate} (--{rate.replace('_', '-')}), now {getattr(self.settings, rate)}"
                     )
                 self._keep(learning_rate, train, val, time.perf_counter() - started)
-                self._log(writer)
+                if is_first():
+                    self._log(writer)
                 bar.set_postfix_str(f"validation: loss {val[0]:.3f}, accuracy {val[1]:.1%}")
 
     def finish(self) -> None:
@@ -190,6 +199,8 @@ class StageRun:
         Stage one trains on features, stage two on the maps that its free stages are given.
         """
         train, val = self.views.values()
+        train.share_out()
+        val.share_out()
         load = self._load_features if self.stage == "head" else Views.load
         # Plain validation pictures are nearly all right after the first epoch; augmented ones still tell epochs apart,
         # and are nearer to pictures from elsewhere. The outliers among them are for the detector's threshold.
@@ -199,9 +210,9 @@ class StageRun:
 
         def batches(epoch: int) -> DataLoader:
             number = epoch % len(train.numbers) if train.kept else epoch
-            return make_loader(loaded(number), self.settings.batch_size, self._seed(epoch))
+            return make_loader(loaded(number), self.settings.batch_size, self._seed(epoch), device=self.device)
 
-        return batches, make_loader(validation, self.settings.batch_size)
+        return batches, make_loader(validation, self.settings.batch_size, device=self.device)
 
     @staticmethod
     def _load_features(views: Views, number: int) -> TensorDataset:
@@ -212,8 +223,12 @@ class StageRun:
         row = [self.stage, self.epoch, learning_rate, *train, *val, seconds]
         names = "stage epoch learning_rate train_loss train_accuracy val_loss val_accuracy seconds".split()
         self.history = pd.concat([self.history, pd.DataFrame([row], columns=names)], ignore_index=True)
-        if val[0] < self.best_loss:
+        better = val[0] < self.best_loss
+        if better:
             self.best_epoch, self.best_loss = self.epoch, val[0]
+        if not is_first():
+            return
+        if better:
             self._make_checkpoint(val).save(self.best_path)
         state = {
             "choices": self.choices,

@@ -19,6 +19,7 @@ from torch.utils.data import TensorDataset
 
 from planetlib.checkpoint import library_versions
 from planetlib.data import ImageData, make_loader, progress_bar
+from planetlib.distributed import find_rank, is_first, wait_for_all
 from planetlib.model import DETECTOR_STAGES, PlanetClassifier, use_precision
 from planetlib.outliers import OUTLIERS, draw_outliers
 from planetlib.render import PLANETS
@@ -95,17 +96,21 @@ class Views:
     def load(self, number: int) -> TensorDataset:
         """A view: for each backbone maps (N, C, H, W), float32 or bfloat16, and class numbers (N,).
 
-        With `Settings.views` 0 no view of the training pictures is met twice, and none is kept.
+        With `Settings.views` 0 no view of the training pictures is met twice, and none is kept; of several processes
+        the first one makes it for all.
         """
         digest = hashlib.sha256(repr([number, *self._depends_on]).encode()).hexdigest()[:24]
         paths = [self.folder / f"{digest}_{name}.npy" for name in self.model.backbones]
-        if not all(path.exists() for path in paths):
+        if not all(path.exists() for path in paths) and (self.kept or is_first()):
             self._compute(number, paths)
+        if not self.kept:
+            wait_for_all()
         # Copy-on-write: torch wants memory that it may write to.
         maps = [_as_maps(np.load(path, mmap_mode="c" if self.kept else None)) for path in paths]
         if not self.kept:
+            wait_for_all()
             for path in paths:
-                path.unlink()
+                path.unlink(missing_ok=True)
         return TensorDataset(*maps, self.labels)
 
     def embed(self, number: int) -> tuple[Tensor, Tensor]:
@@ -113,10 +118,17 @@ class Views:
         self.model.eval()
         device, found = next(self.model.parameters()).device, []
         with torch.inference_mode(), use_precision(self.settings.precision, device):
-            for *maps, _ in make_loader(self.load(number), self.settings.batch_size):
-                parts = self.model.embed([values.to(device) for values in maps], self.tail)
+            for *maps, _ in make_loader(self.load(number), self.settings.batch_size, device=device):
+                parts = self.model.embed([values.to(device, non_blocking=True) for values in maps], self.tail)
                 found.append([part.float().cpu() for part in parts])
         return tuple(torch.cat(parts).clone() for parts in zip(*found))
+
+    def share_out(self) -> None:
+        """Where there are several processes: makes the views that are kept, each of them in one process."""
+        rank, count = find_rank()
+        for number in self.numbers[rank::count] if self.kept and count > 1 else ():
+            self.load(number)
+        wait_for_all()
 
     @cached_property
     def _depends_on(self) -> list:
@@ -128,13 +140,14 @@ class Views:
         settings, device = self.settings, next(self.model.parameters()).device
         self.folder.mkdir(parents=True, exist_ok=True)
         self.data.epoch = number
-        batches = make_loader(self.data, settings.batch_size, workers=settings.workers)
+        batches = make_loader(self.data, settings.batch_size, workers=settings.workers, device=device)
         bar = progress_bar(batches, self.progress, desc=f"view {number + 1}", unit="step", leave=False)
         files, partial = [], [path.with_name(f"{path.name}.part") for path in paths]
         self.model.eval()
         with torch.inference_mode(), use_precision(settings.precision, device) as precision:
             for step, (images, _) in enumerate(bar):
-                done = [_as_numbers(maps, precision) for maps in self.model.pass_trunk(images.to(device), self.tail)]
+                maps = self.model.pass_trunk(images.to(device, non_blocking=True), self.tail)
+                done = [_as_numbers(part, precision) for part in maps]
                 if not files:
                     shapes = [(len(self.data), *maps.shape[1:]) for maps in done]
                     files = [

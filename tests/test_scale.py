@@ -1,6 +1,7 @@
 """Prediction on a Ray cluster: the same rows as in one process, from any address, also where a worker is killed."""
 
 import functools
+import io
 import os
 import shutil
 import signal
@@ -25,14 +26,16 @@ BATCH = 2
 @pytest.fixture(scope="module")
 def cluster():
     """Two workers' worth of a cluster, for all tests: to start one takes seconds."""
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'planetlib[scale]'")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on 127.0.0.1 alone
         # Where the processor is busy, its parts are slow to find each other.
         patch.setenv("RAY_agent_register_timeout_ms", "300000")
         patch.setenv("RAY_worker_register_timeout_seconds", "300")
         # Workers unpickle nothing of this file, but they have to find the library that is tested.
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+        ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'planetlib[scale]'")
+        pytest.importorskip("ray.data", reason="without pandas and pyarrow: pip install 'planetlib[scale]'")
         ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=100 << 20)
         yield ray
         ray.shutdown()
@@ -56,7 +59,15 @@ def expected(folder, trained_run, tmp_path_factory) -> pd.DataFrame:
     out = tmp_path_factory.mktemp("local")
     options = ["--run", str(trained_run.run), "--pictures", "none", "--batch-size", str(BATCH)]
     assert main(["predict", str(folder), *options, "--out", str(out)]) == 1
-    return pd.read_csv(out / "predictions.csv", keep_default_na=False)
+    return read(out / "predictions.csv")
+
+
+def read(place) -> pd.DataFrame:
+    return pd.read_csv(place).fillna({"label": "", "predicted": "", "error": ""})
+
+
+def write_and_read(table: pd.DataFrame) -> pd.DataFrame:
+    return read(io.StringIO(table.to_csv(index=False)))
 
 
 def predict_on_ray(trained_run, out: Path, *arguments: str) -> int:
@@ -65,12 +76,13 @@ def predict_on_ray(trained_run, out: Path, *arguments: str) -> int:
 
 
 def assert_same_rows(found: pd.DataFrame, expected: pd.DataFrame) -> None:
-    pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-5)
+    # A file that is missing makes a batch smaller, and its sums may be taken in another order.
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-4)
 
 
 def test_ray_gives_the_rows_of_the_local_engine(cluster, folder, trained_run, expected, tmp_path, capsys):
     assert predict_on_ray(trained_run, tmp_path, folder) == 1
-    assert_same_rows(pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False), expected)
+    assert_same_rows(read(tmp_path / "predictions.csv"), expected)
     assert os.listdir(tmp_path) == ["predictions.csv"]
     printed = capsys.readouterr()
     assert f"26 pictures predicted: {tmp_path / 'predictions.csv'}" in printed.out
@@ -80,18 +92,17 @@ def test_ray_gives_the_rows_of_the_local_engine(cluster, folder, trained_run, ex
 def test_parquet_holds_the_same_rows_as_csv(cluster, folder, trained_run, expected, tmp_path):
     assert predict_on_ray(trained_run, tmp_path, folder, "--format", "parquet") == 1
     found = pd.read_parquet(tmp_path / "predictions.parquet")
-    found.to_csv(tmp_path / "again.csv", index=False, float_format="%.6g")
-    assert_same_rows(pd.read_csv(tmp_path / "again.csv", keep_default_na=False), expected)
-    assert found.confidence.dtype == "float64" and len(list(tmp_path.iterdir())) == 2
+    assert_same_rows(write_and_read(found), expected)
+    assert found.confidence.dtype == "float64" and len(list(tmp_path.iterdir())) == 1
 
 
 def test_relative_paths_are_found_by_workers_elsewhere(cluster, folder, trained_run, expected, tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     assert predict_on_ray(trained_run, tmp_path, "red") == 1
-    found = pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False)
+    found = read(tmp_path / "predictions.csv")
     assert found.path.tolist() == [os.path.join("red", name) for name in sorted(os.listdir("red"))]
-    rest = [name for name in found if name != "path"]
-    assert_same_rows(found[rest], expected.loc[expected.path.str.contains("/red/"), rest].reset_index(drop=True))
+    red = expected[expected.path.str.contains("/red/")].reset_index(drop=True)
+    assert_same_rows(found.drop(columns="path"), red.drop(columns="path"))
 
 
 @pytest.fixture
@@ -115,13 +126,10 @@ def test_addresses_give_the_rows_of_the_files_behind_them(cluster, folder, serve
     assert [path for path, _ in pairs] == [f"file://{path}" for path in expected.path]
     pairs += [(f"{server}/red/red%200.png", "red"), (f"{server}/red/gone.png", ""), ("http://127.0.0.1:9/a.png", "")]
     found = pd.concat(scale.stream_on_ray(checkpoint, pairs, BATCH, 2), ignore_index=True)
-    rest = [name for name in found if name != "path"]
     assert found.path.tolist() == [path for path, _ in pairs]
-    pd.testing.assert_frame_equal(
-        found.loc[:25, rest].replace("", pd.NA), expected[rest].replace("", pd.NA), check_dtype=False, rtol=1e-4
-    )
-    (same,) = expected.index[expected.path.str.endswith("red 0.png")]
-    assert found.confidence[26] == pytest.approx(expected.confidence.astype(float)[same], rel=1e-3)
+    same = expected[expected.path.str.endswith("red 0.png")]
+    behind = pd.concat([expected, same], ignore_index=True)
+    assert_same_rows(write_and_read(found[:27]).drop(columns="path"), behind.drop(columns="path"))
     assert found.status[27:].tolist() == ["unreadable"] * 2
     assert found.error[27] == "no such file" and found.error[28].startswith("cannot be fetched (")
 
@@ -142,12 +150,12 @@ def test_a_killed_worker_costs_no_row(cluster, folder, trained_run):
     found, expected = pd.concat(tables, ignore_index=True), Classifier(checkpoint).predict(pictures)
     assert killed and not killed[0].is_running()
     assert found.path.tolist() == pictures * 12
-    assert_same_rows(found, pd.concat([expected] * 12, ignore_index=True))
+    assert_same_rows(write_and_read(found), write_and_read(pd.concat([expected] * 12, ignore_index=True)))
 
 
 def test_what_kills_every_worker_ends_in_one_line(cluster, trained_run, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(scale, "_Worker", _Dying)
-    monkeypatch.setattr(scale, "TRIES", 1)
+    monkeypatch.setattr(cluster.data.DataContext.get_current(), "execution_no_progress_timeout_s", 5)
     assert predict_on_ray(trained_run, tmp_path, trained_run.data / "red") == 2
     assert "planetlib: the cluster gave up: " in capsys.readouterr().err
 
