@@ -48,6 +48,7 @@ TRAIN_OPTIONS = [
     ("image-size", int, "side of the square the network sees, pixels (default: the backbone's own)"),
     ("head-epochs", int, "epochs of stage one"),
     ("finetune-epochs", int, "epochs of stage two"),
+    ("views", int, "augmented views of each picture, which epochs meet in turn (default: 4); 0: a new one each time"),
     ("free-stages", int, "how many of the backbone's last stages stage two frees"),
     ("batch-size", int, "pictures in a step"),
     ("head-lr", float, "peak learning rate of stage one"),

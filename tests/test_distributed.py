@@ -62,13 +62,13 @@ def uneven(samples):
 
 
 def test_two_processes_have_the_loss_curve_of_one(trained_run, uneven, tmp_path, monkeypatch):
-    changes = {"outliers": 2, "views": 2, "head_epochs": 4, "finetune_epochs": 3, "batch_size": 5}
+    changes = {"outliers": 2, "views": 2, "head_epochs": 4, "finetune_epochs": 3, "batch_size": 7}
     one, two = (trained_run.replace(run=tmp_path / name, **changes) for name in ("one", "two"))
     monkeypatch.setattr(nn.Dropout, "forward", lambda self, values: values)
     for stage in ("head", "finetune"):
         expected = train_stage(stage, one, uneven, progress=False)
     kinds = len(Checkpoint.load(one.run / "head.pt").outlier_kinds)
-    assert ((uneven.split == "train").sum() + 2 * kinds) % 5 == 1  # the last batch is one picture
+    assert ((uneven.split == "train").sum() + 2 * kinds) % 7 == 1  # the last batch is one picture
 
     write_table(uneven, tmp_path / "samples.csv")
     (tmp_path / "two.py").write_text(TWO_PROCESSES)
