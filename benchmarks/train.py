@@ -59,7 +59,7 @@ def start_engine(engine: str, table: Path, seed: int, limit: float, short: bool)
 
 
 def find_seconds(epochs: pd.DataFrame, target: float) -> pd.Series:
-    """Of one run: seconds `until` the target and until it is held `for good`, which may be never; `total`, `accuracy`."""
+    """Of one run: seconds `until` the target and until it is held `for good`, or infinity; `total`, `accuracy`."""
     right = epochs.accuracy.to_numpy() >= target
     good = right & (np.cumsum(~right[::-1])[::-1] == 0)
     first, last = (epochs.seconds[hits].min() if hits.any() else np.inf for hits in (right, good))
@@ -84,8 +84,11 @@ def make_table(epochs: pd.DataFrame, target: float) -> str:
         stopped = "" if epochs.ended[epochs.engine == engine].all() else ", stopped"
         cells = [_spread(part[name], part.total) for name in ("until", "for good")]
         cells += [_spread(part.total, part.total) + stopped]
-        times = part["until"].median() / first
-        cells += [f"{times:.2f}" if np.isfinite(times) else "-", _spread(100 * part.accuracy, part.total)]
+        median = part["until"].median()
+        cells += [
+            f"{median / first:.2f}" if np.isfinite([median, first]).all() else "-",
+            _spread(100 * part.accuracy, part.total),
+        ]
         lines.append([engine, *cells])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 

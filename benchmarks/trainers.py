@@ -253,6 +253,7 @@ def train_script(samples: pd.DataFrame, seed: int, clock: Clock, short: bool) ->
 def train_fastai(samples: pd.DataFrame, seed: int, clock: Clock, short: bool) -> None:
     """fastai's `vision_learner` and `fine_tune` with its own defaults, but for the backbone and its pictures' size."""
     from fastai.vision import all as fastai
+    from fastai.vision.learner import default_split, model_meta
 
     fastai.set_seed(seed, reproducible=True)
     whole = PlanetClassifier(BACKBONE, samples.label.nunique())
@@ -270,13 +271,11 @@ def train_fastai(samples: pd.DataFrame, seed: int, clock: Clock, short: bool) ->
             network = self.learn.model.eval()
             clock.test(lambda: pictures.rate(lambda images: network(normalise(images))))
 
-    learner = fastai.vision_learner(
-        loaders,
-        lambda pretrained: whole.backbones[BACKBONE],
-        cut=lambda body: body,
-        metrics=fastai.accuracy,
-        cbs=Tested(),
-    )
+    def build(pretrained: bool) -> nn.Module:
+        return whole.backbones[BACKBONE]
+
+    model_meta[build] = {"cut": lambda body: body, "split": default_split}  # nothing is to be cut off
+    learner = fastai.vision_learner(loaders, build, metrics=fastai.accuracy, cbs=Tested())
     frozen, tuned = (1, 1) if short else EPOCHS["fastai"]
     with learner.no_bar(), learner.no_logging():
         learner.fine_tune(tuned, freeze_epochs=frozen)
