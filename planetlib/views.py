@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from planetlib import PlanetlibError
 from planetlib.checkpoint import library_versions
 from planetlib.data import ImageData, make_loader, progress_bar
-from planetlib.distributed import find_rank, is_first, wait_for_all
+from planetlib.distributed import find_rank, wait_for_all
 from planetlib.model import DETECTOR_STAGES, PlanetClassifier, use_precision
 from planetlib.outliers import OUTLIERS, draw_outliers
 from planetlib.render import PLANETS
@@ -96,21 +97,17 @@ class Views:
     def load(self, number: int) -> TensorDataset:
         """A view: for each backbone maps (N, C, H, W), float32 or bfloat16, and class numbers (N,).
 
-        With `Settings.views` 0 no view of the training pictures is met twice, and none is kept; of several processes
-        the first one makes it for all.
+        With `Settings.views` 0 no view of the training pictures is met twice, and none is kept.
         """
         digest = hashlib.sha256(repr([number, *self._depends_on]).encode()).hexdigest()[:24]
         paths = [self.folder / f"{digest}_{name}.npy" for name in self.model.backbones]
-        if not all(path.exists() for path in paths) and (self.kept or is_first()):
+        if not all(path.exists() for path in paths):
             self._compute(number, paths)
-        if not self.kept:
-            wait_for_all()
         # Copy-on-write: torch wants memory that it may write to.
         maps = [_as_maps(np.load(path, mmap_mode="c" if self.kept else None)) for path in paths]
         if not self.kept:
-            wait_for_all()
             for path in paths:
-                path.unlink(missing_ok=True)
+                path.unlink()
         return TensorDataset(*maps, self.labels)
 
     def embed(self, number: int) -> tuple[Tensor, Tensor]:
@@ -124,9 +121,17 @@ class Views:
         return tuple(torch.cat(parts).clone() for parts in zip(*found))
 
     def share_out(self) -> None:
-        """Where there are several processes: makes the views that are kept, each of them in one process."""
+        """Where there are several processes: makes every view, each of them in one process.
+
+        Raises:
+            PlanetlibError: views are not kept, so that each process would make all of them.
+        """
         rank, count = find_rank()
-        for number in self.numbers[rank::count] if self.kept and count > 1 else ():
+        if count == 1:
+            return
+        if not self.kept:
+            raise PlanetlibError(f"got {count} processes and 0 views; train in one process, or with views (--views 4)")
+        for number in self.numbers[rank::count]:
             self.load(number)
         wait_for_all()
 
