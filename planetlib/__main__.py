@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-from planetlib import PlanetlibError, __version__, commands, printable
+from planetlib import PlanetlibError, __version__, answers, commands, printable
 from planetlib.disk import explain_failure, lock_folder
 from planetlib.settings import LEAST, MOST
 
@@ -56,6 +56,7 @@ TRAIN_OPTIONS = [
     ("image-size", int, "side of the square the network sees, pixels (default: the backbone's own)"),
     ("head-epochs", int, "epochs of stage one"),
     ("finetune-epochs", int, "epochs of stage two"),
+    ("views", int, "augmented views of each picture, which epochs meet in turn (default: 4); 0: a new one each time"),
     ("free-stages", int, "how many of the backbone's last stages stage two frees"),
     ("batch-size", int, "pictures in a step"),
     ("head-lr", float, "peak learning rate of stage one"),
@@ -134,16 +135,23 @@ def make_parser() -> argparse.ArgumentParser:
     predict = _add(
         groups,
         "predict",
-        commands.predict_files,
+        answers.predict_files,
         "predict files and folders of any depth into a CSV and pictures",
         "out",
     )
-    predict.add_argument("inputs", nargs="+", type=Path, metavar="FILE_OR_FOLDER")
+    text = "with --engine ray also addresses: s3://…, https://…, any that fsspec reads"
+    predict.add_argument("inputs", nargs="+", metavar="FILE_OR_FOLDER", help=text)
     predict.add_argument("--run", type=Path, required=True, help="run folder or checkpoint file")
     predict.add_argument(
         "--out", type=Path, required=True, help="folder for predictions.csv, contact_sheet.png, pictures/"
     )
-    text = f"annotate all, the first {commands.SAMPLE_PICTURES} or none (default: %(default)s)"
+    text = "local (default): this process; ray: worker processes of a Ray cluster, which draw no pictures"
+    predict.add_argument("--engine", choices=("local", "ray"), default="local", help=text)
+    text = "of the table; parquet with --engine ray alone (default: %(default)s)"
+    predict.add_argument("--format", choices=("csv", "parquet"), default="csv", help=text)
+    text = "processes of --engine ray (default: one for each GPU of the cluster or, without any, for each CPU)"
+    predict.add_argument("--workers", type=at_least(1), help=text)
+    text = f"annotate all, the first {answers.SAMPLE_PICTURES} or none (default: %(default)s)"
     predict.add_argument("--pictures", choices=("all", "sample", "none"), default="sample", help=text)
     text = "torch, openvino (an extra) or auto: openvino where it is installed and pays (default: %(default)s)"
     predict.add_argument("--runtime", choices=("auto", "torch", "openvino"), default="auto", help=text)
@@ -151,7 +159,7 @@ def make_parser() -> argparse.ArgumentParser:
     predict.add_argument("--batch-size", type=batch, default=32, help="pictures in a step (default: %(default)s)")
     predict.add_argument("--resume", action="store_true", help="go on with what was killed or interrupted in OUT")
 
-    explain = _add(groups, "explain", commands.explain_files, "draw what in a picture speaks for a class")
+    explain = _add(groups, "explain", answers.explain_files, "draw what in a picture speaks for a class")
     explain.add_argument("files", nargs="+", type=Path, metavar="FILE")
     explain.add_argument("--run", type=Path, required=True, help="run folder or checkpoint file")
     explain.add_argument("--out", type=Path, required=True, help="folder for the pictures")
@@ -162,13 +170,13 @@ def make_parser() -> argparse.ArgumentParser:
     faithful = _add(
         groups,
         "faithful",
-        commands.measure_faithfulness,
+        answers.measure_faithfulness,
         "score the methods for activation maps on a run's test pictures",
     )
     faithful.add_argument("--run", type=Path, required=True, help="run folder or checkpoint file")
     faithful.add_argument("--out", type=Path, help="CSV to write (default: RUN/faithful.csv)")
 
-    export = _add(groups, "export", commands.export_run, "write a run as one file for other runtimes (extra onnx)")
+    export = _add(groups, "export", answers.export_run, "write a run as one file for other runtimes (extra onnx)")
     export.add_argument("--run", type=Path, required=True, help="run folder or checkpoint file")
     export.add_argument("--format", choices=("onnx",), default="onnx", help="(default: %(default)s)")
     export.add_argument("--out", type=Path, required=True, help="file to write, such as model.onnx")

@@ -9,8 +9,6 @@ from pathlib import Path
 
 from planetlib import PlanetlibError, list_few, printable
 
-SAMPLE_PICTURES = 200
-
 
 def fetch_data(options) -> int:
     """`planetlib data fetch`"""
@@ -30,12 +28,12 @@ def check_data(options) -> int:
     code = _report_copies(checked) if options.audit else 0
     if options.out:
         write_table(checked, options.out)
-    return max(code, _report_unreadable(checked))
+    return max(code, report_unreadable(checked))
 
 
 def split_data(options) -> int:
     """`planetlib data split`"""
-    return _report_unreadable(_make_table(options.data, options.seed, options.out, options.audit))
+    return report_unreadable(_make_table(options.data, options.seed, options.out, options.audit))
 
 
 def _check(samples, audit: bool):
@@ -63,13 +61,15 @@ def _make_table(data: Path, seed: int, out: Path, audit: bool):
 
 
 def train_run(options) -> int:
-    """`planetlib train`"""
+    """`planetlib train`, also by several processes under torchrun."""
     from planetlib.checkpoint import STAGES
     from planetlib.data import require_same_classes
+    from planetlib.distributed import is_first, join_processes, wait_for_all
     from planetlib.settings import load_settings
     from planetlib.tables import read_samples
     from planetlib.train import train_stage
 
+    join_processes()
     changes = {name: getattr(options, name) for name in options.settings if getattr(options, name) is not None}
     settings = load_settings(options.profile, data=options.data, run=options.run, **changes)
     stages = STAGES if options.stage == "both" else (options.stage,)
@@ -77,8 +77,9 @@ def train_run(options) -> int:
     if not options.resume and not options.overwrite and (settings.run / f"{stages[0]}_state.pt").exists():
         raise PlanetlibError(f"{settings.run}: holds a run; --resume goes on with it, --overwrite starts anew")
     code = 0
-    if options.overwrite or not table.exists():
-        code = _report_unreadable(_make_table(settings.data, settings.seed, table, options.audit))
+    if is_first() and (options.overwrite or not table.exists()):
+        code = report_unreadable(_make_table(settings.data, settings.seed, table, options.audit))
+    wait_for_all()
     samples = read_samples(table)
     require_same_classes(settings.data, table)
     for stage in stages:
@@ -106,7 +107,7 @@ def cross_validate(options) -> int:
     settings = load_settings(options.profile, data=options.data, run=options.run, **changes)
     table, code = settings.run / "samples.csv", 0
     if not table.exists():
-        code = _report_unreadable(_make_table(settings.data, settings.seed, table, options.audit))
+        code = report_unreadable(_make_table(settings.data, settings.seed, table, options.audit))
     samples = read_samples(table)
     require_same_classes(settings.data, table)
     scores, _ = crossval.cross_validate(settings, samples, options.folds, options.seeds)
@@ -143,7 +144,7 @@ def evaluate_run(options) -> int:
     unknowns, samples = samples[foreign], samples[~foreign]
     if options.split == "test" and options.data is not None:
         checked = _check(samples, options.audit)
-        code = _report_unreadable(checked)
+        code = report_unreadable(checked)
         samples = split_samples(checked, classifier.checkpoint.recipe["seed"])
     samples = samples[samples.split == "test"] if options.split == "test" else samples
     samples = pd.concat([samples, unknowns])  # of these it has seen none, so all of them are test pictures
@@ -162,97 +163,7 @@ def evaluate_run(options) -> int:
     print(*(f"{name}: {value:.4g}" for name, value in evaluation.summary.items() if value is not None), sep="\n")
     print(f"calibration_error_at_temperature_1: {uncalibrated.summary['calibration_error']:.4g}")
     print(f"written to {out}")
-    return max(code, _report_unreadable(predictions))
-
-
-def predict_files(options) -> int:
-    """`planetlib predict`"""
-    import pandas as pd
-
-    from planetlib.checkpoint import Checkpoint, find_checkpoint
-    from planetlib.classify import Classifier, gather_inputs
-    from planetlib.data import progress_bar
-    from planetlib.resume import predict_resumably
-    from planetlib.sheets import draw_predictions
-
-    checkpoint, out = Checkpoint.load(find_checkpoint(options.run)), options.out / "predictions.csv"
-    pairs = gather_inputs(options.inputs, checkpoint.class_names)
-    classifier = Classifier(checkpoint, runtime=options.runtime, expected=len(pairs))
-    wanted = {"all": len(pairs), "sample": SAMPLE_PICTURES, "none": 0}[options.pictures]
-    tables, left, code, done = [], wanted, 0, 0
-    try:
-        with progress_bar(desc="predicting", total=len(pairs), unit="image") as bar:
-            for table in predict_resumably(classifier, pairs, out, options.batch_size, options.resume):
-                done += len(table)
-                bar.update(len(table))
-                code = max(code, _report_unreadable(table))
-                if left > 0:
-                    tables.append(table.head(left))
-                    left -= len(table)
-    except KeyboardInterrupt:
-        print(f"Interrupted after {done} of {len(pairs)} pictures; their rows are in {out}.part. Predict with "
-              "--resume to go on.", file=sys.stderr)  # fmt: skip
-        return 130
-    print(f"{len(pairs)} pictures predicted: {out}")
-    if wanted:
-        draw_predictions(pd.concat(tables, ignore_index=True), options.out)
-        print(f"{min(wanted, len(pairs))} of them drawn: {options.out / 'pictures'}, "
-              f"{options.out / 'contact_sheet.png'}")  # fmt: skip
-    return code
-
-
-def explain_files(options) -> int:
-    """`planetlib explain`"""
-    from planetlib.classify import Classifier
-    from planetlib.explain import DEFAULT_METHOD, map_activation, overlay_map
-    from planetlib.figures import save_figure, show_maps
-    from planetlib.images import UnreadableImage, read_image
-    from planetlib.sheets import describe_prediction, name_picture
-
-    classifier, method, code = Classifier.load(options.run), options.method or DEFAULT_METHOD, 0
-    for index, path in enumerate(options.files):
-        try:
-            picture = read_image(path)
-        except UnreadableImage as error:
-            print(f"planetlib: {printable(str(error))}", file=sys.stderr)
-            code = 1
-            continue
-        row = next(classifier.predict([path], progress=False).itertuples())
-        name = options.class_name or row.predicted
-        overlay = overlay_map(picture, map_activation(classifier, picture, name, method))
-        figure = show_maps([("", [picture, overlay], [describe_prediction(row)[0], f"{name}, {method}"])], 4)
-        print(save_figure(figure, options.out / f"{name_picture(index, path, name, method)}.png"))
-    return code
-
-
-def measure_faithfulness(options) -> int:
-    """`planetlib faithful`"""
-    from planetlib.classify import Classifier
-    from planetlib.faithful import compare_methods
-    from planetlib.tables import read_samples, write_table
-
-    run = options.run.parent if options.run.is_file() else options.run
-    classifier, samples = Classifier.load(options.run), read_samples(run / "samples.csv")
-    paths = samples.path[samples.split == "test"]
-    table = compare_methods(classifier, paths)
-    print(table.round(3).to_string())
-    print(
-        f"{len(paths)} test pictures; a map that is the same everywhere has on_planet {table.attrs['planet_area']:.3f}"
-    )
-    out = options.out or run / "faithful.csv"
-    write_table(table.reset_index(), out)
-    print(f"written to {out}")
-    return 0
-
-
-def export_run(options) -> int:
-    """`planetlib export`"""
-    from planetlib.checkpoint import Checkpoint, find_checkpoint
-    from planetlib.export import export_checkpoint
-
-    path = export_checkpoint(Checkpoint.load(find_checkpoint(options.run)), options.out, options.format)
-    print(f"written to {path} ({path.stat().st_size / 1e6:.1f} MB)")
-    return 0
+    return max(code, report_unreadable(predictions))
 
 
 def run_all_notebooks(options) -> int:
@@ -292,7 +203,7 @@ def _report_copies(audited) -> int:
     return 1 if copies.conflict.any() else 0
 
 
-def _report_unreadable(table) -> int:
+def report_unreadable(table) -> int:
     """Names the unreadable files of a table on stderr; returns the exit code."""
     unreadable = table[table.status == "unreadable"]
     for row in unreadable.itertuples():

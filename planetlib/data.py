@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from planetlib import list_few
-from planetlib.images import SUFFIXES, UnreadableImage, inspect_image, read_file, read_image
+from planetlib.images import SUFFIXES, UnreadableImage, decode_image, read_file, read_image
 from planetlib.tables import DataError, read_samples, write_table
 from planetlib.transforms import draw_augmented, fit_to_square, to_tensor
 
@@ -112,7 +112,7 @@ def _check_file(path: str) -> dict:
     try:
         content = read_file(path)
         blank |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        return {"status": "ok", **blank, **inspect_image(content)}
+        return {"status": "ok", **blank, **decode_image(content)[1]}
     except UnreadableImage as error:
         return {"status": "unreadable", **blank, "error": error.reason}
 
@@ -280,7 +280,14 @@ class ImageData(Dataset):
         return image, self.labels[index]
 
 
-def make_loader(data: Dataset, batch_size: int, shuffle_seed: int | None = None, workers: int = 0) -> DataLoader:
-    """Batches of a data set: in order, or shuffled by a seed."""
+def make_loader(
+    data: Dataset,
+    batch_size: int,
+    shuffle_seed: int | None = None,
+    workers: int = 0,
+    device: str | torch.device = "cpu",
+) -> DataLoader:
+    """Batches of a data set: in order, or shuffled by a seed; for a GPU in memory that it can copy from by itself."""
     generator = None if shuffle_seed is None else torch.Generator().manual_seed(shuffle_seed)
-    return DataLoader(data, batch_size, shuffle=shuffle_seed is not None, num_workers=workers, generator=generator)
+    order = {"shuffle": shuffle_seed is not None, "generator": generator}
+    return DataLoader(data, batch_size, num_workers=workers, pin_memory=torch.device(device).type == "cuda", **order)

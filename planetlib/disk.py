@@ -66,9 +66,14 @@ def explain_failure(error: OSError) -> str:
 def lock_folder(folder: str | os.PathLike) -> Iterator[None]:
     """Holds a folder for this process alone. The system lets go of it whenever the process ends, also when killed.
 
+    Of the processes of `torchrun` the first one holds it for all.
+
     Raises:
         PlanetlibError: another process holds it.
     """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=0)

@@ -75,13 +75,6 @@ def read_image(source: str | PathLike | bytes) -> np.ndarray:
     return decode_image(source)[0]
 
 
-def inspect_image(source: str | PathLike | bytes) -> dict:
-    """Reads a picture and tells what kind of file it is: the facts of `decode_image`, which is called, so that a file
-    that passes can be used.
-    """
-    return decode_image(source)[1]
-
-
 def decode_image(source: str | PathLike | bytes) -> tuple[np.ndarray, dict]:
     """Reads one picture, and what kind of file it is.
 

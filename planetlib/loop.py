@@ -1,6 +1,5 @@
 """The pieces of the training loop: one pass over the data, and the learning rate."""
 
-import math
 from collections.abc import Iterable
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
 
+from planetlib.distributed import add_up, find_rank, take_share
 from planetlib.model import use_precision
 
 
@@ -21,6 +21,8 @@ def run_epoch(
     label_smoothing: float = 0.0,
 ) -> tuple[float, float]:
     """One pass over the batches, for training (with an optimiser) and for validation (without).
+
+    Of several processes each takes its share of every batch; gradients and results are those of the whole batches.
 
     Args:
         module: inputs → logits (B, outputs).
@@ -39,8 +41,8 @@ def run_epoch(
     """
     device = class_weights.device
     module.train(optimiser is not None)
-    loss_sum = weight_sum = correct = count = 0.0
-    for step, batch in enumerate(batches, 1):
+    count, sums = find_rank()[1], []
+    for batch in take_share(batches):
         *inputs, labels = (part.to(device, non_blocking=True) for part in batch)
         with torch.set_grad_enabled(optimiser is not None), use_precision(precision, device):
             logits = module(*inputs).float()
@@ -50,14 +52,19 @@ def run_epoch(
         weight = class_weights[labels].sum()
         if optimiser is not None:
             optimiser.zero_grad()
-            (weighted / weight).backward()
+            # The mean over processes, which DistributedDataParallel takes of gradients, becomes the sum again.
+            (weighted * count / add_up(weight.clone())).backward()
             optimiser.step()
             scheduler.step()
-        if not math.isfinite(loss := weighted.item()):
-            raise FloatingPointError(f"{loss} in {'validation' if optimiser is None else f'step {step}'}")
-        loss_sum, weight_sum = loss_sum + loss, weight_sum + weight.item()
-        correct, count = correct + (logits.argmax(1) == labels).sum().item(), count + len(labels)
-    return loss_sum / weight_sum, correct / count
+        right = (logits.argmax(1) == labels).sum()
+        sums.append(torch.stack([weighted.detach(), weight, right, torch.ones_like(labels).sum()]))
+    # Only now, so that no step waits for a GPU.
+    steps = add_up(torch.stack(sums).cpu().double())
+    if len(bad := (~steps[:, 0].isfinite()).nonzero()):
+        where = "validation" if optimiser is None else f"step {int(bad[0]) + 1}"
+        raise FloatingPointError(f"{steps[bad[0], 0].item()} in {where}")
+    loss_sum, weight_sum, correct, samples = steps.sum(0).tolist()
+    return loss_sum / weight_sum, correct / samples
 
 
 def make_schedule(optimiser: torch.optim.Optimizer, steps: int, warmup: float) -> LRScheduler:

@@ -228,7 +228,9 @@ class Tail(nn.Module):
 
     def forward(self, *maps: Tensor) -> Tensor:
         """Logits (B, outputs) of maps (B, C, H, W), one of each backbone, float32 or bfloat16."""
-        return self.model.head(self.model.embed([values.float() for values in maps], self.tail)[0])
+        if not torch.is_autocast_enabled(maps[0].device.type):  # which takes maps as they are
+            maps = [values.float() for values in maps]
+        return self.model.head(self.model.embed(maps, self.tail)[0])
 
 
 def _build_head(head: str, features: int, classes: int) -> nn.Sequential:

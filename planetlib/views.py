@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from planetlib import PlanetlibError
 from planetlib.checkpoint import library_versions
 from planetlib.data import ImageData, make_loader, progress_bar
 from planetlib.disk import open_whole
+from planetlib.distributed import find_rank, wait_for_all
 from planetlib.model import DETECTOR_STAGES, PlanetClassifier, use_precision
 from planetlib.outliers import OUTLIERS, draw_outliers
 from planetlib.render import PLANETS
@@ -115,10 +117,25 @@ class Views:
         self.model.eval()
         device, found = next(self.model.parameters()).device, []
         with torch.inference_mode(), use_precision(self.settings.precision, device):
-            for *maps, _ in make_loader(self.load(number), self.settings.batch_size):
-                parts = self.model.embed([values.to(device) for values in maps], self.tail)
+            for *maps, _ in make_loader(self.load(number), self.settings.batch_size, device=device):
+                parts = self.model.embed([values.to(device, non_blocking=True) for values in maps], self.tail)
                 found.append([part.float().cpu() for part in parts])
         return tuple(torch.cat(parts).clone() for parts in zip(*found))
+
+    def share_out(self) -> None:
+        """Where there are several processes: makes every view, each of them in one process.
+
+        Raises:
+            PlanetlibError: views are not kept, so that each process would make all of them.
+        """
+        rank, count = find_rank()
+        if count == 1:
+            return
+        if not self.kept:
+            raise PlanetlibError(f"got {count} processes and 0 views; train in one process, or with views (--views 4)")
+        for number in self.numbers[rank::count]:
+            self.load(number)
+        wait_for_all()
 
     @cached_property
     def _depends_on(self) -> list:
@@ -129,7 +146,7 @@ class Views:
     def _compute(self, number: int, paths: list[Path]) -> None:
         settings, device = self.settings, next(self.model.parameters()).device
         self.data.epoch = number
-        batches = make_loader(self.data, settings.batch_size, workers=settings.workers)
+        batches = make_loader(self.data, settings.batch_size, workers=settings.workers, device=device)
         bar = progress_bar(batches, self.progress, desc=f"view {number + 1}", unit="step", leave=False)
         self.model.eval()
         with contextlib.ExitStack() as stack, torch.inference_mode():
@@ -137,7 +154,8 @@ class Views:
             files = [stack.enter_context(open_whole(path)) for path in paths]
             precision = stack.enter_context(use_precision(settings.precision, device))
             for step, (images, _) in enumerate(bar):
-                done = [_as_numbers(maps, precision) for maps in self.model.pass_trunk(images.to(device), self.tail)]
+                maps = self.model.pass_trunk(images.to(device, non_blocking=True), self.tail)
+                done = [_as_numbers(part, precision) for part in maps]
                 for file, maps in zip(files, done):
                     if step == 0:
                         shape = (len(self.data), *maps.shape[1:])

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import TensorDataset
 
 from planetlib import data
 from planetlib.data import (
@@ -387,3 +388,8 @@ def test_a_name_that_is_not_utf8_is_a_row_that_cannot_be_read(fixture_folder, tm
     checked = check_samples(find_samples(folder), progress=False)
     write_table(checked, tmp_path / "checked.csv")
     assert list(checked.path[checked.status == "unreadable"]) == [str(folder / "red" / "caf\\udce9.png")]
+
+
+@pytest.mark.parametrize("device, pinned", [("cpu", False), (torch.device("cuda"), True)])
+def test_batches_for_a_gpu_come_in_pinned_memory(device, pinned):
+    assert make_loader(TensorDataset(torch.zeros(4)), 2, device=device).pin_memory is pinned

@@ -39,7 +39,8 @@ def project_table() -> dict:
 def requirements() -> list[Requirement]:
     project = project_table()
     extras = [line for lines in project["optional-dependencies"].values() for line in lines]
-    return [Requirement(line) for line in project["dependencies"] + extras]
+    asked = [Requirement(line) for line in project["dependencies"] + extras]
+    return [requirement for requirement in asked if requirement.name != project["name"]]  # an extra of its own
 
 
 def pins() -> list[Requirement]:

@@ -19,9 +19,11 @@ from torch.nn import functional
 
 from planetlib import PlanetlibError
 from planetlib.checkpoint import Checkpoint, CheckpointError, read_torch, write_torch
+from planetlib.loop import make_schedule, run_epoch
 from planetlib.model import PlanetClassifier
+from planetlib.stage import StageRun
 from planetlib.tables import DataError, write_table
-from planetlib.train import StageRun, make_schedule, run_epoch, train_stage
+from planetlib.train import train_stage
 from planetlib.views import Views
 
 COLUMNS = "stage epoch learning_rate train_loss train_accuracy val_loss val_accuracy seconds".split()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from planetlib import PlanetlibError
 from planetlib.model import PlanetClassifier, Tail
 from planetlib.outliers import OUTLIERS
 from planetlib.views import OUTLIERS_PER_VALIDATION, Views, clear_views
@@ -109,3 +110,32 @@ def test_clearing_leaves_the_rest_of_the_run_alone(views, settings):
     (settings.run / "head.pt").write_bytes(b"x")
     clear_views(settings.run)
     assert [path.name for path in settings.run.iterdir()] == ["head.pt"]
+
+
+def test_views_that_are_not_kept_are_not_for_several_processes(settings, samples, model, monkeypatch):
+    monkeypatch.setattr("planetlib.views.find_rank", lambda: (0, 2))
+    with pytest.raises(PlanetlibError, match="got 2 processes and 0 views"):
+        Views("train", settings.replace(views=0), samples, model, progress=False).share_out()
+
+
+def test_every_view_is_made_by_one_of_the_processes(views, monkeypatch):
+    made = []
+    monkeypatch.setattr(views, "load", made.append)
+    for rank in (0, 1):
+        monkeypatch.setattr("planetlib.views.find_rank", lambda rank=rank: (rank, 2))
+        views.share_out()
+    assert sorted(made) == list(views.numbers)
+    monkeypatch.setattr("planetlib.views.find_rank", lambda: (0, 1))
+    assert views.share_out() is None and len(made) == len(views.numbers)  # one process makes each when it is met
+
+
+def test_under_autocast_the_tail_leaves_maps_as_they_are(views, model, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        model, "embed", lambda maps, tail: (seen.append(maps[0].dtype), (torch.zeros(4, 1280), None))[1]
+    )
+    maps, tail = views.load(0).tensors[0][:4].bfloat16(), Tail(model, views.tail).eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        tail(maps)
+    tail(maps)
+    assert seen == [torch.bfloat16, torch.float32]

@@ -1,0 +1,200 @@
+"""Prediction past one machine: Ray Data maps a `Classifier` over files on a disc, in a bucket or behind a web server.
+
+The cluster is the one that the environment variable RAY_ADDRESS names (`auto`: the one that runs on this machine), or
+else one made for the call, which nobody can reach from elsewhere. Needs the extra `[scale]`.
+"""
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+
+from planetlib import PlanetlibError
+from planetlib.checkpoint import Checkpoint, find_checkpoint
+from planetlib.classify import Classifier, gather_inputs, write_predictions
+from planetlib.data import progress_bar
+from planetlib.images import SUFFIXES
+from planetlib.tables import DataError
+
+#: steps in a task: what is done again where a worker is lost
+STEPS_IN_TASK = 8
+#: files that a worker fetches at a time
+FETCHES = 16
+
+
+def is_address(place: str | os.PathLike) -> bool:
+    """Whether a place is an address (`s3://…`, `https://…`) and not a path."""
+    return "://" in str(place)
+
+
+def gather_addresses(places: Iterable[str | os.PathLike], class_names: Iterable[str] = ()) -> list[tuple[str, str]]:
+    """As `classify.gather_inputs`, of paths and of addresses that fsspec can read; folders are listed to any depth.
+
+    Raises:
+        DataError: as `gather_inputs`; also an address whose file system is unknown, not installed or does not answer.
+    """
+    names, pairs = set(class_names), []
+    for place in places:
+        if not is_address(place):
+            pairs += gather_inputs([place], names)
+            continue
+        found = [str(place)] if Path(place).suffix.lower() in SUFFIXES else _list_folder(str(place))
+        if not found:
+            raise DataError(f"{place}: no pictures there; expected files such as .png, .jpg, .tif")
+        labels = [address.split("/")[-2] for address in found]
+        pairs += [(address, label if label in names else "") for address, label in zip(found, labels)]
+    return pairs
+
+
+def _list_folder(address: str) -> list[str]:
+    from fsspec.core import url_to_fs
+
+    try:
+        system, root = url_to_fs(address)
+        found = [name for name in system.find(root) if Path(name).suffix.lower() in SUFFIXES]
+        return sorted(system.unstrip_protocol(name) for name in found if "/." not in name.removeprefix(root))
+    except Exception as error:  # each file system has errors of its own
+        raise DataError(
+            f"{address}: cannot be listed ({error}); expected an address that fsspec knows, with its package "
+            "installed (s3fs for s3://, gcsfs for gs://, aiohttp for https://)"
+        ) from error
+
+
+def stream_on_ray(
+    checkpoint: Checkpoint, inputs: list[tuple[str, str]], batch_size: int = 32, workers: int | None = None
+) -> Iterator[pd.DataFrame]:
+    """As `Classifier.stream`, by worker processes of a Ray cluster: the same rows in the same order.
+
+    A worker that is lost is replaced, and what it had in hand is done again; a cluster that gets no further for half an
+    hour, as where one file kills every worker, is given up. Paths must lead to the same files on every machine of the
+    cluster; the checkpoint is handed to the workers.
+
+    Args:
+        checkpoint: of the classifier.
+        inputs: (path or address, label) pairs.
+        batch_size: images in a step.
+        workers: processes; by default one for each GPU of the cluster or, where it has none, for each CPU.
+
+    Raises:
+        PlanetlibError: Ray is not installed, or the cluster fails.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # its makers are told nothing
+    if "RAY_ADDRESS" not in os.environ:  # on Linux, too, a cluster made for the call listens on 127.0.0.1 alone
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    try:
+        import ray
+        import ray.data
+        import ray.data.exceptions
+    except ImportError as error:
+        raise PlanetlibError(f"Ray is not there ({error}); pip install 'planetlib[scale]'") from error
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    ours = not ray.is_initialized()
+    if ours:
+        address = os.environ.get("RAY_ADDRESS", "local")
+        ray.init(address, include_dashboard=False, logging_level=logging.WARNING)
+    try:
+        there = ray.cluster_resources()
+        cpus, gpus = int(there.get("CPU", 1)), int(there.get("GPU", 0))
+        count = workers or gpus or cpus
+        context = ray.data.DataContext.get_current()
+        context.execution_options.preserve_order, context.enable_progress_bars = True, False
+        # A task is a whole number of steps, which are so made of the same pictures as those of `Classifier.stream`.
+        files, rows_in_task = pd.DataFrame(inputs, columns=["path", "label"]), STEPS_IN_TASK * batch_size
+        tasks = [files[start : start + rows_in_task] for start in range(0, len(files), rows_in_task)]
+        handed = ray.put(checkpoint)
+        rows = ray.data.from_pandas(tasks).map_batches(
+            _Worker, fn_constructor_args=([handed], batch_size, os.getcwd()), batch_size=None, batch_format="pandas",
+            compute=ray.data.ActorPoolStrategy(size=count), num_gpus=gpus / count,
+            num_cpus=cpus // count or cpus / count,
+        )  # fmt: skip
+        for table in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
+            yield table.to_pandas()
+    except (ray.exceptions.RayError, ray.data.exceptions.ExecutionTimeoutError) as error:
+        raise PlanetlibError(f"the cluster gave up: {str(error).splitlines()[0]}") from error
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+class _Worker:
+    """What a worker process holds: the classifier; called with `path, label`, it returns the predictions table."""
+
+    def __init__(self, handed: list, batch_size: int, folder: str):
+        import ray
+
+        # In a list it stays a reference, which a worker that is started again resolves again.
+        self.classifier = Classifier(ray.get(handed[0]))
+        self.batch_size, self.folder = batch_size, folder
+
+    def __call__(self, files: pd.DataFrame) -> pd.DataFrame:
+        with ThreadPoolExecutor(FETCHES) as pool:
+            sources, reasons = zip(*pool.map(self._fetch, files.path))
+        tables = self.classifier.stream(zip(sources, files.label), self.batch_size)
+        table = pd.concat(tables, ignore_index=True)
+        reasons = pd.Series(reasons, dtype=str)
+        return table.assign(path=files.path.to_numpy(), error=reasons.where(reasons != "", table.error))
+
+    def _fetch(self, place: str) -> tuple[str | bytes, str]:
+        """A path, or the bytes behind an address; where there are none, no bytes and the reason."""
+        if not is_address(place):
+            return os.path.join(self.folder, place), ""
+        import fsspec
+
+        try:
+            with fsspec.open(place) as file:
+                return file.read(), ""
+        except FileNotFoundError:
+            return b"", "no such file"
+        except Exception as error:  # each file system has errors of its own
+            return b"", f"cannot be fetched ({' '.join(str(error).split()) or type(error).__name__})"
+
+
+def predict_places(
+    run: str | os.PathLike,
+    places: Iterable[str | os.PathLike],
+    out: str | os.PathLike,
+    batch_size: int = 32,
+    workers: int | None = None,
+) -> Iterator[pd.DataFrame]:
+    """Predicts files, folders and addresses into a table on disc, CSV or by its suffix Parquet; passes the pieces on.
+
+    Args:
+        run: run folder or checkpoint file.
+        places: see `gather_addresses`.
+        out: the file to write.
+        batch_size: see `stream_on_ray`.
+        workers: likewise.
+
+    Raises:
+        PlanetlibError: as `gather_addresses`, `stream_on_ray` and `Checkpoint.load`.
+    """
+    checkpoint = Checkpoint.load(find_checkpoint(run))
+    inputs = gather_addresses(places, checkpoint.class_names)
+    write = write_parquet if Path(out).suffix == ".parquet" else write_predictions
+    with progress_bar(desc="predicting", total=len(inputs), unit="image") as bar:
+        for table in write(stream_on_ray(checkpoint, inputs, batch_size, workers), out):
+            bar.update(len(table))
+            yield table
+
+
+def write_parquet(tables: Iterable[pd.DataFrame], path: str | os.PathLike) -> Iterator[pd.DataFrame]:
+    """As `classify.write_predictions`, into a Parquet file: whole or not at all, and each piece is passed on."""
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+    path, writer = Path(path), None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
+    try:
+        for table in tables:
+            rows = pa.Table.from_pandas(table, preserve_index=False)
+            writer = writer or ParquetWriter(partial, rows.schema)
+            writer.write_table(rows)
+            yield table
+    finally:
+        if writer:
+            writer.close()
+    os.replace(partial, path)
