@@ -33,7 +33,8 @@ from planetlib.widgets import LabelReview
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
 KILLED = -getattr(signal, "SIGKILL", 9)
 TINY = ["--image-size", 32, "--outliers", 1, "--rendered", 0, "--head-epochs", 2, "--finetune-epochs", 2,
-        "--batch-size", 8, "--workers", 0, "--precision", "float32", "--device", "cpu", "--no-audit", "--free-stages", 1]  # fmt: skip
+        "--batch-size", 8, "--workers", 0, "--precision", "float32", "--device", "cpu", "--no-audit",
+        "--free-stages", 1]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
