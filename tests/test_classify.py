@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from planetlib import PlanetlibError
 from planetlib.checkpoint import CheckpointError
 from planetlib.classify import Classifier, gather_inputs, write_predictions
 from planetlib.images import read_image
@@ -148,6 +149,42 @@ def test_score_and_probabilities_are_of_one_pass(classifier, paths):
         probabilities, unknown = classifier.score_tensors(image)
     assert len(passes) == 1 and unknown.shape == (1,) and 0 <= unknown <= 1
     assert torch.equal(probabilities, classifier.predict_tensors(image))
+
+
+class SmallMemory:
+    """The network on a device that has room for so many pictures at once."""
+
+    def __init__(self, room: int, embed):
+        self.room, self.embed, self.tried = room, embed, []
+
+    def __call__(self, images):
+        self.tried.append(len(images))
+        if len(images) > self.room:
+            raise torch.OutOfMemoryError("out of memory")
+        return self.embed(images)
+
+
+def test_a_gpu_out_of_memory_halves_the_batch_says_so_and_remembers(trained_run, paths, monkeypatch, capsys):
+    classifier = Classifier.load(trained_run.run, device="cpu")
+    expected = classifier.predict(paths[:20], batch_size=10, progress=False)
+    small = SmallMemory(3, classifier.embed_tensors)
+    monkeypatch.setattr(classifier, "embed_tensors", small)
+    table = classifier.predict(paths[:20], batch_size=10, progress=False)
+    pd.testing.assert_frame_equal(table, expected, atol=1e-5)
+    assert small.tried == [10, 5, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
+    assert capsys.readouterr().err == (
+        "cpu: too little memory for 10 pictures at once; going on with 5\n"
+        "cpu: too little memory for 5 pictures at once; going on with 2\n"
+    )
+
+
+def test_a_gpu_without_room_for_one_picture_is_told(trained_run, paths, monkeypatch):
+    classifier = Classifier.load(trained_run.run, device="cpu")
+    monkeypatch.setattr(classifier, "embed_tensors", SmallMemory(0, None))
+    with pytest.raises(
+        PlanetlibError, match="cpu: too little memory for a picture of 64 pixels; expected room for one"
+    ):
+        classifier.predict(paths[:4], progress=False)
 
 
 def test_an_unreadable_file_is_not_called_unknown(classifier, tmp_path):

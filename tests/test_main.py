@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from PIL import ExifTags, Image
 import planetlib.commands
 from planetlib import __version__
 from planetlib.__main__ import main
+from planetlib.disk import LOCK, lock_folder
 from planetlib.explain import METHODS
 from planetlib.fetch import fetch_planets
 from planetlib.images import read_image
@@ -334,6 +336,7 @@ def test_train_runs_both_stages_and_says_what_is_kept(run, finished, fixture_fol
     assert [line.split(":")[0] for line in kept] == ["head", "finetune"]
     assert kept[0].endswith(f"({tmp_path / 'run' / 'head.pt'})") and "epoch 1 of 1 kept" in kept[1]
     wanted = {
+        LOCK,
         "head.pt",
         "head_state.pt",
         "finetune.pt",
@@ -377,6 +380,45 @@ def test_resuming_with_other_choices_is_refused(run, finished, fixture_folder):
     assert message == f"{finished}: was made with batch_size 8 (now 4); take the same, or another run folder"
 
 
+def test_resuming_with_other_classes_is_refused_and_names_them(run, spoilt, tmp_path):
+    order = ["train", "--data", spoilt, "--run", tmp_path / "run", "--stage", "head", *TINY]
+    run(*order)
+    before = contents(tmp_path / "run")
+    shutil.copytree(spoilt / "red", spoilt / "violet")
+    message = run(*order, "--resume").refused()
+    assert message.startswith(f"{spoilt}: got the classes blue, green, red, violet; expected those of ")
+    assert message.endswith("samples.csv, blue, green, red; put the folders back as they were, or take another run")
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_learning_rate_that_diverges_is_told(run, fixture_folder, tmp_path):
+    answer = run("train", "--data", fixture_folder, "--run", tmp_path, "--stage", "head", *TINY, "--head-lr", 1e4)
+    assert answer.code == 0
+    assert re.fullmatch(
+        r"head: got the validation loss \S+, expected 1.1 or less, that of an even guess: lower --head-lr, now 10000.0\n",
+        answer.err,
+    )
+
+
+@pytest.mark.parametrize("option, value, told", [
+    ("--head-lr", 0, "head_lr is 0.0; expected a learning rate above 0, such as 0.003"),
+    ("--finetune-lr", "nan", "finetune_lr is nan; expected a learning rate above 0, such as 0.0005"),
+    ("--head-lr", "-1", "head_lr is -1.0; expected a learning rate above 0, such as 0.003"),
+])  # fmt: skip
+def test_a_learning_rate_that_is_none_is_refused(option, value, told, run, fixture_folder, tmp_path):
+    assert run("train", "--data", fixture_folder, "--run", tmp_path / "run", f"{option}={value}").refused() == told
+    assert not (tmp_path / "run").joinpath("samples.csv").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "predict"])
+def test_a_number_that_is_too_large_is_refused_with_the_greatest_one(command, run, finished, fixture_folder, tmp_path):
+    option = {"train": "image-size", "predict": "batch-size"}[command]
+    order = writing_commands(fixture_folder, finished, tmp_path / "out")[command]
+    answer = run(*order, f"--{option}=1000000000")
+    most = {"train": 4096, "predict": 65536}[command]
+    assert answer.code == 2 and f"argument --{option}: got 1000000000, expected {most} or less" in answer.err
+
+
 def test_the_second_stage_cannot_come_first(run, fixture_folder, tmp_path):
     order = ["train", "--data", fixture_folder, "--run", tmp_path, "--stage", "finetune", *TINY]
     assert "stage 'finetune' starts from stage 'head': train that first" in run(*order).refused()
@@ -399,7 +441,7 @@ def test_a_class_with_one_picture_is_named(run, spoilt, fixture_folder, tmp_path
     (spoilt / "red" / "red 0.png").unlink()
     message = run("train", "--data", spoilt, "--run", tmp_path / "run", *TINY).refused()
     assert "'lonely' has 1; add pictures until there are 3 or take the class folder away" in message
-    assert not (tmp_path / "run").exists()
+    assert names(tmp_path / "run") == [LOCK]
 
 
 @pytest.mark.parametrize(
@@ -493,7 +535,10 @@ def test_evaluate_of_foreign_classes_alone_is_refused(split, run, trained_run, f
     for label in ("venus", "pluto"):
         copy_picture(fixture_folder / "red" / "red 1.png", tmp_path / "data" / label / "a.png")
     message = run("evaluate", "--run", trained_run.run, "--data", tmp_path / "data", "--split", split).refused()
-    assert message == f"{tmp_path / 'data'}: holds none of the run's classes: blue, green, red"
+    assert message == (
+        f"{tmp_path / 'data'}: got the classes pluto, venus; expected some of the run's: blue, green, red; give a "
+        "folder of those, or the run of these"
+    )
 
 
 # predict
@@ -664,7 +709,9 @@ def test_a_disk_without_room_gives_one_line_and_no_half_files(command, run, fini
     arguments = writing_commands(fixture_folder, finished, tmp_path / "out")[command]
     with no_room():
         answer = run(*arguments)
-    assert answer.refused() == "[Errno 27] File too large"  # a full disk says «[Errno 28] No space left on device»
+    told = answer.refused()  # a full disk says «[Errno 28] No space left on device»
+    assert told.startswith(f"[Errno 27] File too large: '{tmp_path / 'out'}")
+    assert told.endswith("; make room, then run the same command again: what was there before is untouched")
     assert list((tmp_path / "out").rglob("*.csv")) == []
 
 
@@ -674,8 +721,54 @@ def test_a_disk_that_fills_while_training_leaves_no_half_checkpoint(run, fixture
 
     monkeypatch.setattr(os, "fsync", fill)
     message = run("train", "--data", fixture_folder, "--run", tmp_path / "run", "--stage", "head", *TINY).refused()
-    assert message == "[Errno 28] No space left on device"
+    assert message.startswith(f"[Errno 28] No space left on device: '{tmp_path / 'run' / 'samples.csv'}'; make room")
     assert not (tmp_path / "run" / "head.pt").exists()
+
+
+@pytest.mark.parametrize("number", [1, 3, 6, 9])
+def test_a_disk_that_fills_in_between_loses_nothing(number, run, finished, fixture_folder, tmp_path, monkeypatch):
+    order, fsync, count = ["train", "--data", fixture_folder, "--run", tmp_path, *TINY], os.fsync, iter(range(1, 999))
+
+    def fill(file):
+        if next(count) >= number:
+            raise OSError(28, "No space left on device")
+        fsync(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fill)
+        assert "make room, then run the same command again" in run(*order).refused()
+    assert not list(tmp_path.rglob("*.part"))
+    assert run(*order, "--resume").code == 0
+    assert (tmp_path / "finetune.pt").read_bytes() == (finished / "finetune.pt").read_bytes()
+
+
+@pytest.mark.parametrize("command", COMMANDS_THAT_WRITE)
+def test_a_folder_that_may_not_be_written_gives_one_line(command, finished, fixture_folder, tmp_path):
+    # The superuser may write anywhere, save when the right to is dropped for good.
+    drop = [] if os.geteuid() else ["setpriv", "--bounding-set", "-all"]
+    if drop and not shutil.which("setpriv"):
+        pytest.skip("run as the superuser, and there is no setpriv to drop its rights")
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed" / "earlier").write_text("stays")
+    (tmp_path / "closed").chmod(0o555)
+    arguments = writing_commands(fixture_folder, finished, tmp_path / "closed")[command]
+    done = subprocess.run(
+        [*drop, sys.executable, "-m", "planetlib", *map(str, arguments)], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "Permission denied: " in done.stderr
+    assert done.stderr.endswith("; take another folder, or ask for the right to write there\n")
+    assert names(tmp_path / "closed") == ["earlier"]
+
+
+@pytest.mark.parametrize("command", ["train", "crossval", "predict"])
+def test_a_second_run_into_a_folder_leaves_it_alone(command, run, finished, fixture_folder, tmp_path):
+    orders = writing_commands(fixture_folder, finished, tmp_path)
+    orders["crossval"] = ["crossval", *orders["train"][1:]]
+    with lock_folder(tmp_path):
+        message = run(*orders[command]).refused()
+    assert message.startswith(f"{tmp_path}: another planetlib process is writing there; expected none: wait until")
+    assert names(tmp_path) == [LOCK]
 
 
 # Odd and bad files, each by name: what `data check` and `predict` make of them

@@ -206,6 +206,14 @@ def test_unreachable_weights_are_an_error_that_names_the_ways_on(backbone, torch
     assert "weights='random' (--weights random)" in text
 
 
+def test_a_cache_that_cannot_be_written_is_told_with_the_ways_on(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "file"))
+    told = r"could not be loaded from https.*Not a directory.*or in a folder that can be written .* named by TORCH_HOME"
+    with pytest.raises(WeightsUnavailable, match=told):
+        PlanetClassifier("resnet50", 3)
+
+
 def test_a_torn_download_is_unavailable_weights_and_is_not_kept(torch_cache, monkeypatch):
     monkeypatch.setattr(torch.hub, "urlopen", lambda request: addinfourl(io.BytesIO(b"half a file"), Message(), "url"))
     with pytest.raises(WeightsUnavailable, match="invalid hash value"):

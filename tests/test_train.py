@@ -13,12 +13,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.nn import functional
 
 from planetlib import PlanetlibError
 from planetlib.checkpoint import Checkpoint, CheckpointError, read_torch, write_torch
+from planetlib.classify import Classifier
+from planetlib.data import make_samples
 from planetlib.loop import make_schedule, run_epoch
 from planetlib.model import PlanetClassifier
 from planetlib.stage import StageRun
@@ -260,8 +263,88 @@ def test_resuming_an_unfinished_head_forgets_what_came_after(trained_run, sample
 
 
 def test_a_loss_that_is_no_number_ends_training_with_advice(settings, samples):
-    with pytest.raises(PlanetlibError, match=r"the loss is .* lower head_lr \(--head-lr\), now 1e\+30"):
+    told = r"got the loss (nan|inf) in step \d+ of epoch 1 of stage 'head', expected a number: lower head_lr .*, "
+    with pytest.raises(PlanetlibError, match=told + r"now 1e\+30; nothing is kept yet$"):
         train("head", settings.replace(head_lr=1e30), samples)
+
+
+def test_a_loss_that_is_no_number_stops_at_its_step_and_keeps_the_last_good_checkpoint(settings, samples, monkeypatch):
+    step, count = torch.optim.AdamW.step, iter(range(1, 10_000))
+
+    def spoil(self, *arguments, **options):
+        result = step(self, *arguments, **options)
+        if next(count) == 8:  # there are six in an epoch
+            self.param_groups[0]["params"][0].data.fill_(torch.nan)
+        return result
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spoil)
+    told = (
+        f"got the loss nan in step 3 of epoch 2 of stage 'head', .*; its best checkpoint is {settings.run / 'head.pt'}$"
+    )
+    with pytest.raises(PlanetlibError, match=told):
+        train("head", settings, samples)
+    assert next(count) == 9  # no further step was taken
+    kept = Checkpoint.load(settings.run / "head.pt")
+    kept.build_model()  # refuses weights that are no numbers
+    assert kept.epoch == 1
+
+
+def test_a_gpu_without_room_is_told_with_what_to_lower(settings, samples, monkeypatch):
+    def fill(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", fill)
+    told = r"too little memory for steps of 8 pictures; expected room for them: lower batch_size \(--batch-size\) or"
+    with pytest.raises(PlanetlibError, match=told):
+        train("head", settings, samples)
+
+
+@pytest.mark.parametrize(
+    "change", [{"epoch": None}, {"trained": {}}, {"optimiser": 5}, {"scheduler": {"_schedulers": 1}}]
+)
+def test_a_state_that_does_not_fit_is_refused(change, settings, samples):
+    state = read_torch(settings.run / "head_state.pt")
+    state = {**state, **change}
+    if state["epoch"] is None:
+        del state["epoch"]
+    write_torch(state, settings.run / "head_state.pt")
+    with pytest.raises(CheckpointError, match="head_state.pt: got another state .*; expected one that training wrote"):
+        train("head", settings, samples, resume=True)
+
+
+def test_a_run_killed_before_its_history_was_written_gets_it_when_resumed(settings, trained_run, samples):
+    write_table(pd.read_csv(trained_run.run / "history.csv").head(3), settings.run / "history.csv")
+    train("head", settings, samples, resume=True)
+    pd.testing.assert_frame_equal(history_of("head", settings.run), history_of("head", trained_run.run))
+
+
+def folder_of(counts: dict[str, int], folder: Path) -> Path:
+    """Pictures of noise, so many of each class."""
+    rng = np.random.default_rng(0)
+    for label, count in counts.items():
+        (folder / label).mkdir(parents=True)
+        for number in range(count):
+            Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(folder / label / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize("counts, batch_size", [
+    ({"a": 3, "b": 3}, 64),
+    ({f"class {number:02d}": 3 for number in range(40)}, 16),
+    ({"few": 3, "many": 60}, 16),
+], ids=["two classes in less than a batch", "forty classes", "very unbalanced"])  # fmt: skip
+def test_any_number_of_classes_and_of_pictures_is_trained_on(counts, batch_size, settings, tmp_path):
+    table = make_samples(folder_of(counts, tmp_path / "data"), progress=False)
+    changes = {"image_size": 32, "views": 1, "head_epochs": 1, "finetune_epochs": 1, "outliers": 1}
+    settings = settings.replace(run=tmp_path / "new", batch_size=batch_size, **changes)
+    for stage in STAGES:
+        history = train(stage, settings, table)
+    assert np.isfinite(history.val_loss).all()
+    checkpoint = Checkpoint.load(settings.run / "finetune.pt")
+    assert checkpoint.class_names == sorted(counts)
+    assert len(Classifier(checkpoint, "cpu").predict(table.path, progress=False).filter(like="prob_").columns) == len(
+        counts
+    )
 
 
 def test_an_unknown_recipe_is_told(settings, samples):
