@@ -1,4 +1,4 @@
-"""What computes a network fastest on a processor: milliseconds of one core's time for an image, and seconds to get ready.
+"""What computes a network fastest on a processor: milliseconds of one core for an image, and seconds to get ready.
 
     python -m benchmarks.inference --run RUN
     python -m benchmarks.inference --backbone efficientnet_b3
