@@ -3,9 +3,9 @@
     python -m benchmarks.explorer --data data/fixture
     python -m benchmarks.explorer --data PLANETS --run RUN
 
-The second times the kernel's part alone, without a browser: from a new place of the slider to the new pictures, without
-and with look-ahead. The first runs the five notebooks in JupyterLab in Chromium, then walks through the pictures with
-the arrow keys. A move ends when both pictures, the plain one and the one with its map, have been decoded by the page.
+The first runs the five notebooks in JupyterLab in Chromium, then walks through the pictures with the arrow keys. A move
+ends when both pictures, the plain one and the one with its map, have been decoded by the page. The second times the
+kernel's part alone, without a browser: from a new place of the slider to the new pictures, without and with look-ahead.
 Nothing is asserted.
 """
 

@@ -1,0 +1,81 @@
+"""What computes a network fastest on a processor: milliseconds of one core for an image, and seconds to get ready.
+
+    python -m benchmarks.inference --run RUN
+    python -m benchmarks.inference --backbone efficientnet_b3
+
+Processor time, one thread, batches of 32. «Differs» is the largest difference of a probability from the model as it was
+trained, in float32, on noise; with random weights it says little.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+
+from benchmarks.predict import make_run
+from planetlib.checkpoint import Checkpoint, find_checkpoint
+from planetlib.classify import Classifier
+from planetlib.export import export_checkpoint
+from planetlib.model import use_precision
+
+
+def run_plainly(checkpoint: Checkpoint, precision: str) -> Callable:
+    model, known = checkpoint.build_model(), len(checkpoint.class_names)
+
+    def compute(images: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode(), use_precision(precision, torch.device("cpu")):
+            return (model(images)[:, :known].float() / checkpoint.temperature).softmax(1)
+
+    return compute
+
+
+def run_onnx(checkpoint: Checkpoint, folder: Path) -> Callable:
+    choices = onnxruntime.SessionOptions()
+    choices.intra_op_num_threads = 1
+    path = export_checkpoint(checkpoint, folder / "model.onnx")
+    session = onnxruntime.InferenceSession(path, choices, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, help="run folder (default: random weights)")
+    parser.add_argument("--backbone", choices=("efficientnet_lite0", "efficientnet_b3"), default="efficientnet_lite0")
+    parser.add_argument("--repeats", type=int, default=5, help="(default: %(default)s)")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as temporary:
+        run = options.run or make_run(options.backbone, None, Path(temporary), list("abcdefg"))
+        checkpoint = Checkpoint.load(find_checkpoint(run))
+        size, ways = checkpoint.image_size, {}
+        images = torch.randint(0, 256, (32, 3, size, size), dtype=torch.uint8)
+        for precision in ("float32", "bfloat16"):
+            ways[f"as trained, {precision}"] = lambda chosen=precision: run_plainly(checkpoint, chosen)
+            for name in ("torch", "openvino"):
+                ways[f"runtime {name}, {precision}"] = lambda chosen=precision, name=name: (
+                    Classifier(checkpoint, "cpu", chosen, name).predict_tensors
+                )
+        ways["ONNX Runtime, float32"] = lambda: run_onnx(checkpoint, Path(temporary))
+        expected = run_plainly(checkpoint, "float32")(images)
+        print("| way | ms for an image: median | lowest–highest | s to get ready | differs |\n|---|---|---|---|---|")
+        for way, make in ways.items():
+            started = time.process_time()
+            compute = make()
+            found = compute(images)
+            ready, took = time.process_time() - started, []
+            for _ in range(options.repeats):
+                started = time.process_time()
+                compute(images)
+                took.append(1000 * (time.process_time() - started) / len(images))
+            ready, differs = max(0, ready - len(images) * np.median(took) / 1000), (found - expected).abs().max()
+            print(f"| {way} | {np.median(took):.1f} | {min(took):.1f}–{max(took):.1f} | {ready:.1f} | {differs:.1e} |")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
