@@ -146,8 +146,8 @@ class _Worker:
         try:
             with fsspec.open(place) as file:
                 return file.read(), ""
-        except FileNotFoundError:
-            return b"", "no such file"
+        except FileNotFoundError:  # fsspec says so of a web server that does not answer, too
+            return b"", "not found"
         except Exception as error:  # each file system has errors of its own
             return b"", f"cannot be fetched ({' '.join(str(error).split()) or type(error).__name__})"
 

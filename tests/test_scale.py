@@ -124,14 +124,14 @@ def test_addresses_give_the_rows_of_the_files_behind_them(cluster, folder, serve
     checkpoint = Checkpoint.load(trained_run.run / "finetune.pt")
     pairs = scale.gather_addresses([folder.as_uri()], checkpoint.class_names)
     assert [path for path, _ in pairs] == [f"file://{path}" for path in expected.path]
-    pairs += [(f"{server}/red/red%200.png", "red"), (f"{server}/red/gone.png", ""), ("http://127.0.0.1:9/a.png", "")]
+    pairs += [(f"{server}/red/red%200.png", "red"), (f"{server}/red/gone.png", ""), ("nosuch://place/a.png", "")]
     found = pd.concat(scale.stream_on_ray(checkpoint, pairs, BATCH, 2), ignore_index=True)
     assert found.path.tolist() == [path for path, _ in pairs]
     same = expected[expected.path.str.endswith("red 0.png")]
     behind = pd.concat([expected, same], ignore_index=True)
     assert_same_rows(write_and_read(found[:27]).drop(columns="path"), behind.drop(columns="path"))
     assert found.status[27:].tolist() == ["unreadable"] * 2
-    assert found.error[27] == "no such file" and found.error[28].startswith("cannot be fetched (")
+    assert found.error[27] == "not found" and found.error[28].startswith("cannot be fetched (")
 
 
 def test_a_killed_worker_costs_no_row(cluster, folder, trained_run):
