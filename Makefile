@@ -1,6 +1,7 @@
 # make run     run the five notebooks into reports/ (on rendered planets, or on DATA=<folder> with BACKBONE=<name>)
 # make test    run every test, and hold the notebooks' stored outputs against recomputed ones
 # make soak    the whole campaign of bad files, killed processes and large folders, of which the tests run a sample
+# make check   style, security rules and types
 # make lab     open JupyterLab on the notebooks (also with DATA=<folder>)
 # make install build .venv alone
 
@@ -8,13 +9,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 NBVAL := $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 notebooks
 
-.PHONY: install run lab test soak reproducible store clean
+.PHONY: install run lab test soak check reproducible store clean
 install: .venv/installed
 
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "got Python %s, expected 3.10 or newer: make PYTHON=python3.11" % sys.version.split()[0])'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 run: install
@@ -28,6 +30,10 @@ test: install
 	$(BIN)/python -m pytest
 	$(NBVAL)
 	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(NBVAL)
+
+check: install
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 soak: install
 	$(BIN)/python -m pytest --soak -m soak -rA --durations=0

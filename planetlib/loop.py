@@ -1,5 +1,6 @@
 """The pieces of the training loop: one pass over the data, and the learning rate."""
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -49,6 +50,8 @@ def run_epoch(
         weighted = functional.cross_entropy(
             logits, labels, class_weights, reduction="sum", label_smoothing=label_smoothing
         )
+        if not math.isfinite(loss := weighted.item()):
+            raise FloatingPointError(f"{loss} in {'validation' if optimiser is None else f'step {len(sums) + 1}'}")
         weight = class_weights[labels].sum()
         if optimiser is not None:
             optimiser.zero_grad()
@@ -58,12 +61,7 @@ def run_epoch(
             scheduler.step()
         right = (logits.argmax(1) == labels).sum()
         sums.append(torch.stack([weighted.detach(), weight, right, torch.ones_like(labels).sum()]))
-    # Only now, so that no step waits for a GPU.
-    steps = add_up(torch.stack(sums).cpu().double())
-    if len(bad := (~steps[:, 0].isfinite()).nonzero()):
-        where = "validation" if optimiser is None else f"step {int(bad[0]) + 1}"
-        raise FloatingPointError(f"{steps[bad[0], 0].item()} in {where}")
-    loss_sum, weight_sum, correct, samples = steps.sum(0).tolist()
+    loss_sum, weight_sum, correct, samples = add_up(torch.stack(sums).cpu().double().sum(0)).tolist()
     return loss_sum / weight_sum, correct / samples
 
 

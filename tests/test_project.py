@@ -72,7 +72,16 @@ def test_conda_installs_what_pyproject_lists_at_the_pinned_versions():
     (by_pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
     assert by_pip == ["-c constraints.txt", "-e .[test]"]
     makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
-    assert "--constraint constraints.txt --editable '.[test]'" in makefile
+    assert "--require-hashes --requirement requirements.lock" in makefile
+
+
+def test_the_lock_has_the_same_pins_with_a_hash_of_each():
+    text = (PROJECT / "requirements.lock").read_text(encoding="utf-8").replace("\\\n", "")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert all(re.search(r"==.*--hash=sha256:[0-9a-f]{64}", line) for line in lines) and "://" not in text
+    locked = {Requirement(line.partition(" --hash")[0]) for line in lines}
+    of_torch = re.compile("nvidia-|cuda-|triton")  # whose versions torch itself pins
+    assert {str(pin) for pin in locked if not of_torch.match(pin.name)} <= {str(pin) for pin in pins()}
 
 
 @pytest.mark.parametrize("requirement", requirements(), ids=lambda requirement: requirement.name)
@@ -171,7 +180,7 @@ def test_everything_public_says_what_it_is(path):
 
 def test_every_module_has_its_tests():
     tested = {path.stem.removeprefix("test_") for path in (PROJECT / "tests").glob("test_*.py")}
-    through_another = {"texture", "loop", "commands"}  # through `render`, `train` and `__main__`
+    through_another = {"texture", "loop", "stage", "commands", "answers"}  # through `render`, `train` and `__main__`
     assert {module_name(path).strip("_") for path in MODULES} - {""} - tested == through_another
 
 

@@ -1,6 +1,7 @@
 """Views through the frozen stages: what they are, and that none is stale."""
 
-import numpy as np
+import os
+
 import pytest
 import torch
 
@@ -100,7 +101,7 @@ def test_other_pictures_or_labels_are_other_views(views, settings, samples, mode
 
 def test_a_view_that_was_cut_off_is_made_anew(views, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(np.memmap, "flush", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(os, "fsync", lambda file: (_ for _ in ()).throw(KeyboardInterrupt))
         views.load(0)
     assert len(views.load(0)) == len(views.labels)
 
