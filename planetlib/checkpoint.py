@@ -219,9 +219,7 @@ def read_torch(path: str | os.PathLike):
     try:
         with zipfile.ZipFile(path) as archive:  # torch itself does not notice a weight that has changed
             claimed = sum(entry.file_size for entry in archive.infolist())
-            if (
-                claimed > path.stat().st_size
-            ):  # torch compresses nothing; who does, may hide far more than there is room
+            if claimed > path.stat().st_size:  # torch compresses nothing: whoever does may hide more than there is room
                 raise zipfile.BadZipFile(f"its entries claim {claimed} bytes, more than the file has")
             if (entry := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"the checksum of {entry} differs")
