@@ -195,7 +195,8 @@ class Classifier:
 
     def _make_table(self, rows: list[tuple[str, str, str, str]], found: tuple[Tensor, Tensor]) -> pd.DataFrame:
         """Rows of (path, label, error, note); `found`, of `score_tensors`, has a line for each row without an error."""
-        rows = [(path_text(path), *words) for path, *words in rows]  # a path from Python may be one tables cannot hold
+        # A path from Python may be one that tables cannot hold; bytes are those of a file that came without a path.
+        rows = [(path if isinstance(path, bytes) else path_text(path), *words) for path, *words in rows]
         table = pd.DataFrame(rows, columns=["path", "label", "error", "note"])
         readable = (table.error == "").to_numpy()
         full, unknown = np.full((len(table), len(self.class_names)), np.nan), np.full(len(table), np.nan)

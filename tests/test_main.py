@@ -117,7 +117,7 @@ def copy_picture(source: str | Path, target: Path) -> Path:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name != LOCK)
+    return sorted(path.name for path in folder.iterdir())
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -501,9 +501,7 @@ def test_evaluate_writes_into_the_run_unless_told_where(run, finished, tmp_path)
     assert (tmp_path / "evaluation" / "report.json").exists()
 
 
-def test_evaluate_of_a_whole_folder_counts_foreign_classes_as_unknowns(
-    run, finished, spoilt, fixture_folder, tmp_path
-):
+def test_evaluate_of_a_whole_folder_counts_foreign_classes_as_unknowns(run, finished, spoilt, fixture_folder, tmp_path):
     copy_picture(fixture_folder / "red" / "red 1.png", spoilt / "venus" / "v.png")
     answer = run("evaluate", "--run", finished, "--data", spoilt, "--split", "all", "--out", tmp_path / "out")
     assert answer.code == 1
@@ -587,7 +585,7 @@ def test_predict_of_good_files_returns_0(predict, fixture_folder):
 def test_predict_draws_every_picture_also_those_of_equal_name(predict, nested, tmp_path):
     predict(nested)
     drawn = ["000000_same.jpg", "000001_bad.jpg", "000002_same.jpg", "000003_la lune à midi, 1.jpg", "000004_x.jpg"]
-    assert names(tmp_path / "out") == ["contact_sheet.png", "pictures", "predictions.csv"]
+    assert names(tmp_path / "out") == [LOCK, "contact_sheet.png", "pictures", "predictions.csv"]
     assert names(tmp_path / "out" / "pictures") == drawn
     first, second = (read_image(tmp_path / "out" / "pictures" / drawn[index]) for index in (0, 2))
     assert (first != second).any()
@@ -596,7 +594,7 @@ def test_predict_draws_every_picture_also_those_of_equal_name(predict, nested, t
 
 def test_predict_without_pictures_writes_the_table_alone(predict, nested, tmp_path):
     answer, _ = predict(nested, "--pictures", "none")
-    assert answer.out.count("\n") == 1 and names(tmp_path / "out") == ["predictions.csv"]
+    assert answer.out.count("\n") == 1 and names(tmp_path / "out") == [LOCK, "predictions.csv"]
 
 
 @pytest.mark.parametrize("choice, drawn", [("sample", 3), ("all", 8)])
