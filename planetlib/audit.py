@@ -132,7 +132,7 @@ def _take_thumbnail(light: np.ndarray, frame: tuple[float, float, float]) -> np.
     x, y, radius = frame
     step = 5.2 * radius / THUMBNAIL
     corner = step * (THUMBNAIL - 1) / 2
-    where = np.float32([[step, 0, x - corner], [0, step, y - corner]])
+    where = np.array([[step, 0, x - corner], [0, step, y - corner]], np.float32)
     return _sample(light, where, THUMBNAIL, cv2.BORDER_REPLICATE)
 
 
@@ -183,10 +183,10 @@ def _compare(one: _Look, other: _Look) -> tuple[float, float] | None:
     light = _turn(other.light, turn)
     (x, y, radius), (to_x, to_y, to_radius) = one.frame, _measure_frame(light)
     zoom = to_radius / radius
-    where = np.float32([[zoom, 0, to_x - zoom * x], [0, zoom, to_y - zoom * y]])
+    where = np.array([[zoom, 0, to_x - zoom * x], [0, zoom, to_y - zoom * y]], np.float32)
     stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
     try:
-        where = cv2.findTransformECC(one.light.mean(2), light.mean(2), where, cv2.MOTION_AFFINE, stop, None, 5)[1]
+        where = cv2.findTransformECC(one.light.mean(2), light.mean(2), where, cv2.MOTION_AFFINE, stop, None, 5)[1]  # type: ignore[call-overload]
     except cv2.error:  # nothing in common to align by
         return None
     long, short = np.linalg.svd(where[:, :2], compute_uv=False)

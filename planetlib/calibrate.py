@@ -5,6 +5,7 @@ temperature fitted there would make it surer still; augmented ones are nearer to
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -76,7 +77,7 @@ def calibrate(checkpoint: Checkpoint, settings: Settings, samples: pd.DataFrame,
         "log_loss_before": float(functional.cross_entropy(logits[is_known], labels[is_known])),
         "log_loss_after": float(functional.cross_entropy(logits[is_known] / temperature, labels[is_known])),
     }
-    fitted = {"temperature": temperature, "calibration": found}
+    fitted: dict[str, Any] = {"temperature": temperature, "calibration": found}
     if settings.outliers:
         detector = fit_detector(train.embed(0)[1], train.labels, known)
         scores = score_unknown(detector, lower, known)

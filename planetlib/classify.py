@@ -9,7 +9,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -109,7 +109,8 @@ class Classifier:
         Raises:
             PlanetlibError: there is too little memory for a single picture.
         """
-        done, rest = [], images
+        done: list[tuple[Tensor, Tensor]] = []
+        rest = images
         while len(rest) or not done:
             try:
                 done.append(self._score(rest[: self.most]))
@@ -167,7 +168,8 @@ class Classifier:
         self._compute  # noqa: B018 - made here, not by several threads at once
         # Each thread reads a batch and computes it on one core: while one waits for the disk, the others go on, and no
         # core waits for another, as those that share an operation do.
-        pool, ahead = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)), deque()
+        pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+        ahead: deque[Future[pd.DataFrame]] = deque()
         try:
             while True:
                 while len(ahead) <= workers and (batch := list(islice(inputs, batch_size))):
@@ -193,7 +195,7 @@ class Classifier:
         except UnreadableImage as error:
             return None, error.reason, ""
 
-    def _make_table(self, rows: list[tuple[str, str, str, str]], found: tuple[Tensor, Tensor]) -> pd.DataFrame:
+    def _make_table(self, rows: list[tuple[str, ...]], found: tuple[Tensor, Tensor]) -> pd.DataFrame:
         """Rows of (path, label, error, note); `found`, of `score_tensors`, has a line for each row without an error."""
         # A path from Python may be one that tables cannot hold; bytes are those of a file that came without a path.
         rows = [(path if isinstance(path, bytes) else path_text(path), *words) for path, *words in rows]

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,8 @@ def find_images(folder: str | os.PathLike) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give one that holds pictures")
-    found, closed = [], []
+    found: list[Path] = []
+    closed: list[OSError] = []
     for place, folders, files in os.walk(folder, onerror=closed.append):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(place, name) for name in folders if os.path.islink(os.path.join(place, name))]
@@ -149,7 +151,7 @@ def split_samples(checked: pd.DataFrame, seed: int = 0, fractions: dict[str, flo
             f"too few different readable pictures to fill {', '.join(fractions)}: {', '.join(few)}; "
             f"add pictures until there are {len(fractions)} or take the class folder away"
         )
-    split_of = {}
+    split_of: dict[int, str] = {}
     for label, part in leaders.groupby("label"):
         # Seeded by the label too, so that adding a class does not deal the others anew.
         rng = np.random.default_rng([seed, *label.encode()])
@@ -157,7 +159,7 @@ def split_samples(checked: pd.DataFrame, seed: int = 0, fractions: dict[str, flo
         pictures = sizes[groups].sum()
         for left, name in ((2, "test"), (1, "val")):
             room = max(1, round(pictures * fractions[name]))
-            dealt = []
+            dealt: list[int] = []
             for group in groups:
                 if sizes[group] <= room and len(groups) - len(dealt) > left:
                     dealt.append(group)
@@ -289,5 +291,5 @@ def make_loader(
 ) -> DataLoader:
     """Batches of a data set: in order, or shuffled by a seed; for a GPU in memory that it can copy from by itself."""
     generator = None if shuffle_seed is None else torch.Generator().manual_seed(shuffle_seed)
-    order = {"shuffle": shuffle_seed is not None, "generator": generator}
+    order: dict[str, Any] = {"shuffle": shuffle_seed is not None, "generator": generator}
     return DataLoader(data, batch_size, num_workers=workers, pin_memory=torch.device(device).type == "cuda", **order)

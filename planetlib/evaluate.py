@@ -30,7 +30,7 @@ class Evaluation:
         wrong: the rows of the predictions table that are wrong, surest first.
     """
 
-    summary: dict[str, float]
+    summary: dict[str, float | None]
     by_class: pd.DataFrame
     confusion: pd.DataFrame
     calibration: pd.DataFrame
@@ -68,7 +68,7 @@ def evaluate_predictions(predictions: pd.DataFrame, bins: int = 10) -> Evaluatio
     by_class[["low", "high"]] = [wilson_interval(row.right, row.images) for row in by_class.itertuples()]
     calibration = calibration_table(known.confidence.to_numpy(), right, bins)
     gaps = (calibration.confidence - calibration.accuracy).abs()
-    summary = {
+    summary: dict[str, float | None] = {
         "images": len(known),
         "unreadable": int((predictions.status == "unreadable").sum()),
         "accuracy": float(right.mean()),

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from planetlib import PlanetlibError, __version__, require_known
 from planetlib.checkpoint import Checkpoint
-from planetlib.model import PlanetClassifier
 from planetlib.runtime import Embedder, fold_norms
 from planetlib.unknowns import score_unknown
 
@@ -27,7 +26,7 @@ class Calibrated(nn.Module):
 
     def __init__(self, checkpoint: Checkpoint):
         super().__init__()
-        model: PlanetClassifier = fold_norms(checkpoint.build_model())
+        model = fold_norms(checkpoint.build_model())
         self.embedder, self.temperature = Embedder(model), checkpoint.temperature
         self.known, self.detector = len(checkpoint.class_names), checkpoint.detector
 
@@ -74,7 +73,7 @@ def export_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike, form: str
         )  # fmt: skip
     facts = {"class_names": json.dumps(checkpoint.class_names), "image_size": size, "fit": checkpoint.fit}
     facts |= {"unknown_threshold": checkpoint.unknown_threshold, "backbone": checkpoint.backbone}
-    model = program.model_proto
+    model = program.model_proto  # type: ignore[union-attr]
     onnx.helper.set_model_props(model, {name: str(fact) for name, fact in (facts | {"planetlib": __version__}).items()})
     onnx.save(model, buffer)
     path = Path(path)

@@ -201,7 +201,7 @@ def _open(name: str, content: bytes) -> Image.Image:
     try:
         return Image.open(_Rationed(content), formats=FORMATS)
     except UnidentifiedImageError as error:
-        kinds = [kind for kind in FORMATS if Image.OPEN[kind][1](content[:16]) is True]
+        kinds = [kind for kind in FORMATS if Image.OPEN[kind][1](content[:16]) is True]  # type: ignore[misc]
         reason = (
             f"damaged at its start, or a rare kind of {kinds[0]}" if kinds else "not an image, whatever its name says"
         )

@@ -42,7 +42,8 @@ def run_epoch(
     """
     device = class_weights.device
     module.train(optimiser is not None)
-    count, sums = find_rank()[1], []
+    count = find_rank()[1]
+    sums: list[Tensor] = []
     for batch in take_share(batches):
         *inputs, labels = (part.to(device, non_blocking=True) for part in batch)
         with torch.set_grad_enabled(optimiser is not None), use_precision(precision, device):
@@ -58,7 +59,7 @@ def run_epoch(
             # The mean over processes, which DistributedDataParallel takes of gradients, becomes the sum again.
             (weighted * count / add_up(weight.clone())).backward()
             optimiser.step()
-            scheduler.step()
+            scheduler.step()  # type: ignore[union-attr]
         right = (logits.argmax(1) == labels).sum()
         sums.append(torch.stack([weighted.detach(), weight, right, torch.ones_like(labels).sum()]))
     loss_sum, weight_sum, correct, samples = add_up(torch.stack(sums).cpu().double().sum(0)).tolist()

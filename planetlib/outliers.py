@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache, partial
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,7 +22,7 @@ from planetlib.texture import GAMMA, colour_ramp, fractal_noise
 from planetlib.variety import draw_palette
 
 #: where a body may stand: from a distant disc to a close-up that fills the frame, any way up
-PLACE = {"lean": (-60, 60), "roll": (-180, 180), "diameter": (0.25, 2), "reach": 0.4}
+PLACE: dict[str, Any] = {"lean": (-60, 60), "roll": (-180, 180), "diameter": (0.25, 2), "reach": 0.4}
 
 
 def _draw_mercury(size: int, rng: Generator) -> Array:
@@ -40,8 +41,8 @@ def _draw_venus(size: int, rng: Generator) -> Array:
     kind = rng.random()
     if kind < 0.4:
         tones = (
-            f"{draw_palette(rng, (10, 40), *tone, 1, 0)}"
-            for tone in (((0.6, 1), (0.05, 0.4)), ((0.5, 1), (0.5, 0.8)), ((0.1, 0.7), (0.9, 1)))
+            f"{draw_palette(rng, (10, 40), saturation, value, 1, 0)}"
+            for saturation, value in (((0.6, 1), (0.05, 0.4)), ((0.5, 1), (0.5, 0.8)), ((0.1, 0.7), (0.9, 1)))
         )
         paint = partial(_paint_lava, palette=" ".join(tones))
         body = Body(paint, rng.uniform(0.4, 1), relief=(rng.uniform(0, 0.004), 0.2, int(rng.integers(0, 30)), 0.02))

@@ -49,7 +49,7 @@ class Rendering:
 class Body:
     """Recipe of one kind of body; pairs are (low, high), angles in degrees."""
 
-    paint: Callable[[Array, Generator], Array]  # linear RGB (N, 3) of surface points (N, 3)
+    paint: Callable[..., Array]  # of surface points (N, 3) and a Generator; gives linear RGB (N, 3)
     minnaert: float  # 1 is Lambert, lower is flat as the full Moon, higher darkens the limb
     relief: tuple[float, float, int, float] | None = None  # arguments of cratered_heights
     squash: tuple[float, float, float] = (1, 1, 1)  # 1 / length of each half axis
@@ -165,7 +165,8 @@ def _stars(size: int, rng: Generator) -> Array:
 def _meet(origin: Array, ray: Array, body: Body) -> tuple[Array, Array]:
     """Way (...) from origins (..., 3) along a direction (3,) to where it leaves the body, and how
     near to the centre (...) the line passes in flattened radii; above 1 it misses the body."""
-    origin, ray = origin * np.float32(body.squash), ray * np.float32(body.squash)
+    squash = np.array(body.squash, np.float32)
+    origin, ray = origin * squash, ray * squash
     middle = -(origin @ ray) / (ray @ ray)
     passing = np.linalg.norm(origin + middle[..., None] * ray, axis=-1)
     return middle + np.sqrt((1 - passing**2).clip(0) / (ray @ ray)), passing
@@ -176,13 +177,14 @@ def _ring_opacity(points: Array, ray: Array, body: Body) -> tuple[Array, Array]:
     way = -points[..., 1] / ray[1]
     radius = np.linalg.norm(points + way[..., None] * ray, axis=-1)
     ringlets = 1 + 0.07 * np.sin(90 * radius + 4 * np.sin(23 * radius) + 2 * np.sin(61 * radius))
-    opacity = np.interp(radius, *np.array(body.ring).T, 0, 0)
+    radii, shares = np.array(body.ring).T
+    opacity = np.interp(radius, radii, shares, 0, 0)
     return way, (opacity * ringlets).clip(0, 0.97)
 
 
 def _surface(points: Array, ray: Array, light: Array, body: Body, rng: Generator) -> Array:
     """Linear RGB (N, 3) of lit surface points (N, 3)."""
-    normals = points * np.square(np.float32(body.squash))
+    normals = points * np.square(np.array(body.squash, np.float32))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     incidence, emission = normals @ light, (normals @ ray).clip(0.1, 1)
     if body.relief:
@@ -230,9 +232,9 @@ def render_body(body: Body, size: int, rng: Generator, supersample: int = 1) -> 
     lean, roll = np.deg2rad((rng.uniform(*body.lean), rng.uniform(*body.roll)))
     phase = np.deg2rad(rng.uniform(75, 95) if rng.random() < 0.2 else rng.uniform(12, 60))
     around = rng.normal(0, 0.5) + rng.choice((0, np.pi))
-    axes = np.float32(cv2.Rodrigues((0, 0, roll))[0] @ cv2.Rodrigues((lean, 0, 0))[0])
-    sun = cv2.Rodrigues((0, 0, around))[0] @ (np.sin(phase), 0, np.cos(phase))
-    ray, light = axes[2], np.float32(sun) @ axes
+    axes = np.array(cv2.Rodrigues((0, 0, roll))[0] @ cv2.Rodrigues((lean, 0, 0))[0], np.float32)  # type: ignore[call-overload]
+    sun = cv2.Rodrigues((0, 0, around))[0] @ (np.sin(phase), 0, np.cos(phase))  # type: ignore[call-overload]
+    ray, light = axes[2], np.array(sun, np.float32) @ axes
     # Rings are dull seen from their dark side: keep the sun on the viewer's side of the equator.
     light[1] = np.copysign(light[1], lean)
 
@@ -240,7 +242,7 @@ def render_body(body: Body, size: int, rng: Generator, supersample: int = 1) -> 
     canvas = _stars(fine, rng)
     steps = (np.arange(fine) + 0.5) / fine * 2 - 1
     x, y = np.meshgrid((steps - centre[0]) / radius, (-steps - centre[1]) / radius)
-    origin = np.float32(np.dstack((x, y, 0 * x))) @ axes
+    origin = np.array(np.dstack((x, y, 0 * x)), np.float32) @ axes
     depth, passing = _meet(origin, ray, body)
     hit = passing < 1
     points = origin[hit] + depth[hit][:, None] * ray
@@ -285,6 +287,6 @@ def write_rendered_set(
         image = render_planet(name, size, seed * SEEDS_PER_SET + number).image
         _, content = cv2.imencode(".jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, quality))
         with open_whole(path) as file:
-            file.write(content)
+            file.write(content)  # type: ignore[call-overload]
         paths.append(path)
     return paths

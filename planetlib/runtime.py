@@ -9,6 +9,7 @@ import importlib.util
 import warnings
 from contextlib import nullcontext
 from threading import BoundedSemaphore
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ from planetlib.model import DETECTOR_STAGES, PlanetClassifier, choose_precision
 RUNTIMES = ("auto", "torch", "openvino")
 #: converting takes a second; on fewer images OpenVINO does not win it back
 WORTH_CONVERTING = 100
+
+Net = TypeVar("Net", bound=nn.Module)
 
 
 class Embedder(nn.Module):
@@ -50,7 +53,7 @@ class TorchRuntime:
         model = fold_norms(copy.deepcopy(model))
         # The head stays in float32: it is small, and rounding logits costs more than rounding maps.
         model.backbones.to(getattr(torch, choose_precision(precision, device)))
-        self.embedder = Embedder(model).to(device, memory_format=torch.channels_last)
+        self.embedder = Embedder(model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # On an accelerator one batch is copied while another is computed; more would only take up its memory.
         self.turns = nullcontext() if device.type == "cpu" else BoundedSemaphore(2)
 
@@ -95,7 +98,7 @@ class OpenVinoRuntime:
         graph.set_partial_shape(place, openvino.PartialShape([-1, 3, size, size]))
         graph.set_element_type(place, openvino.Type.u8)
         precision = choose_precision(precision, torch.device("cpu"))
-        choices = {"INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision]}
+        choices: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision]}
         choices |= dict.fromkeys(("NUM_STREAMS", "INFERENCE_NUM_THREADS"), torch.get_num_threads())
         self.compiled = openvino.Core().compile_model(frontend.convert(graph), "CPU", choices)
 
@@ -119,7 +122,7 @@ def choose_runtime(runtime: str, device: torch.device, images: int) -> str:
     return "openvino" if wins else "torch"
 
 
-def fold_norms(module: nn.Module) -> nn.Module:
+def fold_norms(module: Net) -> Net:
     """Folds each BatchNorm into the convolution before it, in place; the module computes what it did, but for rounding.
 
     Taken for the one before it is the one defined before it, as it is in every backbone here.

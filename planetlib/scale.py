@@ -111,7 +111,7 @@ def stream_on_ray(
             num_cpus=cpus // count or cpus / count,
         )  # fmt: skip
         for table in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
-            yield table.to_pandas()
+            yield table.to_pandas()  # type: ignore[union-attr]
     except (ray.exceptions.RayError, ray.data.exceptions.ExecutionTimeoutError) as error:
         raise PlanetlibError(f"the cluster gave up: {str(error).splitlines()[0]}") from error
     finally:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -50,6 +51,7 @@ class StageRun:
 
         torch.manual_seed(settings.seed)  # the head's first weights
         self.kinds = outlier_kinds(self.class_names, settings)
+        self.trained: torch.nn.Module
         if stage == "head":
             outputs = len(self.class_names) + len(self.kinds)
             self.model = PlanetClassifier(settings.backbone, outputs, settings.head, settings.weights)
@@ -58,7 +60,7 @@ class StageRun:
             self.model = self._load_head().build_model()
             self.model.set_free_stages(self.model.last_stages(settings.free_stages), settings.norm)
             self.trained, lr = self.model, settings.finetune_lr
-        self.model.to(self.device, memory_format=torch.channels_last)
+        self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         free = [parameter for parameter in self.trained.parameters() if parameter.requires_grad]
         self.views = {split: Views(split, settings, samples, self.model, progress) for split in ("train", "val")}
         numbers = self.views["train"].labels.numpy()
@@ -115,7 +117,7 @@ class StageRun:
         """Runs the epochs that are left, unless the stage has ended or stopped early."""
         if self._is_over():
             return
-        module = self.trained if self.stage == "head" else Tail(self.model, self.views["train"].tail)
+        module: torch.nn.Module = self.trained if self.stage == "head" else Tail(self.model, self.views["train"].tail)
         module = share_gradients(module, self.settings.norm)
         batches, validation = self._make_batches()
         # Of depthwise convolutions, processors pass bfloat16 forwards quicker than float32, but backwards slower.
@@ -130,7 +132,7 @@ class StageRun:
                 counted = _count(batches(self.epoch), bar)  # may compute a view, and so use up random numbers
                 torch.manual_seed(self._seed(self.epoch) + find_rank()[0])  # dropout
                 learning_rate = self.scheduler.get_last_lr()[0]
-                options = {"precision": precision, "label_smoothing": self.settings.label_smoothing}
+                options: dict[str, Any] = {"precision": precision, "label_smoothing": self.settings.label_smoothing}
                 try:
                     train = run_epoch(module, counted, self.class_weights, self.optimiser, self.scheduler, **options)
                     val = run_epoch(module, validation, self.class_weights, **options)
@@ -143,7 +145,7 @@ class StageRun:
                     ) from error
                 self._keep(learning_rate, train, val, time.perf_counter() - started)
                 if is_first():
-                    self._log(writer)
+                    self._log(cast(SummaryWriter, writer))
                 bar.set_postfix_str(f"validation: loss {val[0]:.3f}, accuracy {val[1]:.1%}")
 
     def finish(self) -> None:
@@ -171,8 +173,8 @@ class StageRun:
         load = self._load_features if self.stage == "head" else Views.load
         # Plain validation pictures are nearly all right after the first epoch; augmented ones still tell epochs apart,
         # and are nearer to pictures from elsewhere. The outliers among them are for the detector's threshold.
-        known = (val.labels < len(self.class_names)).nonzero()[:, 0]
-        validation = ConcatDataset([Subset(load(val, number), known) for number in val.numbers])
+        known: Any = (val.labels < len(self.class_names)).nonzero()[:, 0]
+        validation: ConcatDataset = ConcatDataset([Subset(load(val, number), known) for number in val.numbers])
         loaded = lru_cache(maxsize=None if train.kept else 1)(partial(load, train))
 
         def batches(epoch: int) -> DataLoader:
@@ -185,7 +187,7 @@ class StageRun:
     def _load_features(views: Views, number: int) -> TensorDataset:
         return TensorDataset(views.embed(number)[0], views.labels)
 
-    def _keep(self, learning_rate: float, train: tuple, val: tuple, seconds: float) -> None:
+    def _keep(self, learning_rate: float | torch.Tensor, train: tuple, val: tuple, seconds: float) -> None:
         self.epoch += 1
         row = [self.stage, self.epoch, learning_rate, *train, *val, seconds]
         names = "stage epoch learning_rate train_loss train_accuracy val_loss val_accuracy seconds".split()

@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 
@@ -66,7 +67,7 @@ def write_rows(table: pd.DataFrame, file=None, **options) -> str | None:
 def write_table(table: pd.DataFrame, path: str | os.PathLike) -> None:
     """Writes a table as CSV, whole or not at all, with folders as needed; `neutralise` is applied."""
     with open_whole(path) as file:
-        file.write(write_rows(table).encode())
+        file.write(cast(str, write_rows(table)).encode())
 
 
 def read_samples(path: str | os.PathLike, reviewed: bool = True) -> pd.DataFrame:

@@ -13,7 +13,7 @@ LATTICE = 16  # nodes along each side of the noise's repeating cube
 GAMMA = 2.2  # of displays: linear light = (value / 255) ** GAMMA
 
 
-def colour_ramp(values: Array, palette: str, low: float = 0, high: float = 1) -> Array:
+def colour_ramp(values: Array | float, palette: str, low: float = 0, high: float = 1) -> Array:
     """Linear RGB (..., 3) of values (...); a palette is colours evenly spread from low to high."""
     table = np.array([list(bytes.fromhex(colour)) for colour in palette.split()]) / 255
     places = np.linspace(low, high, len(table))
@@ -45,7 +45,7 @@ def fractal_noise(points: Array, rng: Generator, scale: float, octaves: int = 5,
         turn = np.linalg.qr(rng.normal(size=(3, 3)))[0] * ((1,), (flat,), (1,)) * scale * 2**octave
         place = points @ np.float32(turn) + np.float32(rng.uniform(0, LATTICE, 3))
         cell = np.floor(place)
-        index = (cell.astype(np.int32) % LATTICE) @ np.int32((LATTICE**2, LATTICE, 1))
+        index = (cell.astype(np.int32) % LATTICE) @ np.array((LATTICE**2, LATTICE, 1), np.int32)
         values = np.stack([corner[index] for corner in corners])
         for near in smooth_step(place - cell, 0, 1).T.copy():
             low, high = np.split(values, 2)
@@ -65,7 +65,7 @@ def twirl_points(points: Array, rng: Generator, count: int, size: float, turn: f
     """Points (N, 3) turned about random centres, fading outwards: the eddies of an atmosphere."""
     points = points.copy()
     for centre in random_centres(rng, count):
-        width, most = np.float32(rng.uniform((0.4 * size, 0.5 * turn), (size, turn)))
+        width, most = np.array(rng.uniform((0.4 * size, 0.5 * turn), (size, turn)), np.float32)
         inside = np.flatnonzero(points @ centre > 1 - 3 * width**2)
         p, hemisphere = points[inside], np.sign(centre[1])
         along = (p @ centre)[:, None] * centre

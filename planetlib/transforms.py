@@ -184,7 +184,7 @@ class RandomJPEG(v2.Transform):
     def transform(self, inpt: Tensor, params: dict) -> Tensor:
         """Applies what was drawn: uint8 (3, H, W) → the same."""
         _, encoded = cv2.imencode(".jpg", to_picture(inpt), (cv2.IMWRITE_JPEG_QUALITY, params["quality"]))
-        return to_tensor(cv2.imdecode(encoded, cv2.IMREAD_COLOR))
+        return to_tensor(cv2.imdecode(encoded, cv2.IMREAD_COLOR))  # type: ignore[arg-type]
 
 
 def _draw_ratio(most: float, count: int = 1) -> Tensor:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from typing import cast
 
 import numpy as np
 from numpy.random import Generator
@@ -24,7 +25,9 @@ FALSE_COLOUR = 0.3
 Range = tuple[float, float]
 
 
-def draw_palette(rng: Generator, hue: Range, saturation: Range, value: Range, belts: int, contrast: float) -> str:
+def draw_palette(
+    rng: Generator, hue: Range, saturation: Range, value: Range, belts: int | np.integer, contrast: float
+) -> str:
     """Related colours from one drawn tone, for `colour_ramp`.
 
     Args:
@@ -48,7 +51,7 @@ def _clouds(body: Body, rng: Generator, palette: str, **changes) -> Body:
 def _vary_jupiter(body: Body, rng: Generator) -> Body:
     hue, saturation = ((0, 360), (0.2, 0.8)) if rng.random() < FALSE_COLOUR else ((15, 45), (0, 0.45))
     palette = draw_palette(rng, hue, saturation, (0.5, 0.9), rng.integers(12, 30), rng.uniform(0.06, 0.16))
-    spot = body.paint.keywords["spot"] if rng.random() < 0.6 else ""
+    spot = cast(partial, body.paint).keywords["spot"] if rng.random() < 0.6 else ""
     body = _clouds(body, rng, palette, streaks=rng.uniform(0.03, 0.15), eddies=int(rng.integers(20, 120)), spot=spot)
     return replace(body, lean=(-15, 15) if rng.random() < 0.7 else (-90, 90), diameter=(0.25, 1.6), reach=0.4)
 
@@ -58,7 +61,7 @@ def _vary_saturn(body: Body, rng: Generator) -> Body:
     palette = draw_palette(rng, hue, saturation, (0.6, 0.95), rng.integers(8, 16), rng.uniform(0.01, 0.1))
     ring, colour = body.ring, body.ring_colour
     if rng.random() < 0.6:
-        ring = [(1.23, 0), *zip(np.sort(rng.uniform(1.25, 2.25, 14)), rng.uniform(0.05, 1, 14)), (2.28, 0)]
+        ring = ((1.23, 0), *zip(np.sort(rng.uniform(1.25, 2.25, 14)), rng.uniform(0.05, 1, 14)), (2.28, 0))
     if rng.random() < 0.4:
         colour = draw_palette(rng, hue, (0, 0.9), (0.5, 1), 1, 0)
     body = replace(_clouds(body, rng, palette, streaks=rng.uniform(0.005, 0.05)), ring=tuple(ring), ring_colour=colour)

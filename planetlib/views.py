@@ -120,7 +120,8 @@ class Views:
             for *maps, _ in make_loader(self.load(number), self.settings.batch_size, device=device):
                 parts = self.model.embed([values.to(device, non_blocking=True) for values in maps], self.tail)
                 found.append([part.float().cpu() for part in parts])
-        return tuple(torch.cat(parts).clone() for parts in zip(*found))
+        features, lower = (torch.cat(parts).clone() for parts in zip(*found))
+        return features, lower
 
     def share_out(self) -> None:
         """Where there are several processes: makes every view, each of them in one process.
@@ -154,8 +155,10 @@ class Views:
             files = [stack.enter_context(open_whole(path)) for path in paths]
             precision = stack.enter_context(use_precision(settings.precision, device))
             for step, (images, _) in enumerate(bar):
-                maps = self.model.pass_trunk(images.to(device, non_blocking=True), self.tail)
-                done = [_as_numbers(part, precision) for part in maps]
+                done = [
+                    _as_numbers(part, precision)
+                    for part in self.model.pass_trunk(images.to(device, non_blocking=True), self.tail)
+                ]
                 for file, maps in zip(files, done):
                     if step == 0:
                         shape = (len(self.data), *maps.shape[1:])

@@ -46,7 +46,8 @@ class ActivationExplorer(Panel):
             "wrong": (self.table.label != "") & (self.table.label != self.table.predicted),
             "unsure": (self.table.status == "unknown") | (self.table.confidence < UNSURE),
         }
-        self._labels, self._ahead = labels, None
+        self._labels = labels
+        self._ahead: asyncio.Handle | None = None
         for control in (self.label, self.verdict):
             control.observe(lambda change: self._filter(), "value")
         self.index.observe(lambda change: self._show(), "value")
@@ -165,7 +166,8 @@ class OwnPicture(Panel):
 
     def __init__(self, classifier: Classifier, figures: str | Path = "figures"):
         self.classifier = classifier
-        self.picker, self.parts = FilePicker(), []
+        self.picker = FilePicker()
+        self.parts: list[bytes] = []
         self.view = PictureView(classifier, figures)
         self.view.clear("No picture yet.")
         self.picker.on_msg(lambda picker, content, buffers: self._receive(content, buffers))

@@ -66,9 +66,10 @@ class PictureView(VBox):
         controls: name → widget, for the text form of a panel.
     """
 
-    def __init__(self, classifier: Classifier, figures: Path):
+    def __init__(self, classifier: Classifier, figures: str | Path):
         self.classifier, self.figures = classifier, Path(figures)
-        self.row, self.source = None, None
+        self.row: pd.Series | None = None
+        self.source: str | bytes | None = None
         self.target = Dropdown(options=["predicted", "true", *classifier.class_names], description="class")
         self.method = Dropdown(options=list(METHODS), description="method")
         # From the last stage, the usual choice, back to the first.
@@ -111,8 +112,10 @@ class PictureView(VBox):
         """What is on view as one picture: uint8 (H, W, 3); without a picture a white line."""
         if self.row is None:
             return np.full((1, 2 * SIDE, 3), 255, np.uint8)
-        pictures = [np.array(PillowImage.open(io.BytesIO(image.value))) for image in (self.picture, self.overlay)]
-        return draw_explanation(*pictures, self.row, self._explained(self.row))
+        picture, overlay = (
+            np.array(PillowImage.open(io.BytesIO(image.value))) for image in (self.picture, self.overlay)
+        )
+        return draw_explanation(picture, overlay, self.row, self._explained(self.row))
 
     def _explained(self, row: pd.Series) -> str:
         chosen = self.target.value
@@ -122,8 +125,8 @@ class PictureView(VBox):
 
     def _compute_map(self, source, class_name: str, method: str, stage: str) -> tuple[np.ndarray, np.ndarray]:
         picture = fit_to_square(read_image(source), SIDE)
-        stage = None if stage == "last" else stage
-        return picture, map_activation(self.classifier, picture, class_name, method, stage)
+        named = None if stage == "last" else stage
+        return picture, map_activation(self.classifier, picture, class_name, method, named)
 
     def _draw(self) -> None:
         if self.row is None:
