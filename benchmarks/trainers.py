@@ -73,7 +73,7 @@ class Clock:
         seconds = self.seconds
         self.rows.append((seconds, self.leave_out(measure)))
         if seconds > self.limit:
-            raise TimeUp
+            raise TimeUp(f"more than {self.limit:g} s")  # fastai asks for words
 
 
 class TestPictures:
