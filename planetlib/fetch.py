@@ -116,13 +116,10 @@ def _transfer(url: str, partial: Path, size: int) -> None:
     if start >= size:
         return
     request = Request(url, headers={"Range": f"bytes={start}-"} if start else {})
-    try:
-        response = urlopen(request, timeout=TIMEOUT)
-    except HTTPError as error:
-        if error.code == 416:  # its file is shorter than what came so far
-            partial.unlink()
-        raise
-    with response, open(partial, "ab" if response.status == 206 else "wb") as file:
+    with (
+        urlopen(request, timeout=TIMEOUT) as response,
+        open(partial, "ab" if response.status == 206 else "wb") as file,
+    ):
         while file.tell() <= size and (part := response.read1(CHUNK)):  # no more than was promised
             with name_failures(partial):
                 file.write(part)
