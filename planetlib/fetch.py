@@ -115,6 +115,7 @@ def _transfer(url: str, partial: Path, size: int) -> None:
     start = partial.stat().st_size if partial.exists() else 0
     if start >= size:
         return
+<<<<<<< HEAD
     request = Request(url, headers={"Range": f"bytes={start}-"} if start else {})  # noqa: S310 - the address is a setting, no input
     try:
         response = urlopen(request, timeout=TIMEOUT)  # noqa: S310
@@ -123,6 +124,13 @@ def _transfer(url: str, partial: Path, size: int) -> None:
             partial.unlink()
         raise
     with response, open(partial, "ab" if response.status == 206 else "wb") as file:
+=======
+    request = Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    with (
+        urlopen(request, timeout=TIMEOUT) as response,
+        open(partial, "ab" if response.status == 206 else "wb") as file,
+    ):
+>>>>>>> kills
         while file.tell() <= size and (part := response.read1(CHUNK)):  # no more than was promised
             with name_failures(partial):
                 file.write(part)
