@@ -115,22 +115,11 @@ def _transfer(url: str, partial: Path, size: int) -> None:
     start = partial.stat().st_size if partial.exists() else 0
     if start >= size:
         return
-<<<<<<< HEAD
-    request = Request(url, headers={"Range": f"bytes={start}-"} if start else {})  # noqa: S310 - the address is a setting, no input
-    try:
-        response = urlopen(request, timeout=TIMEOUT)  # noqa: S310
-    except HTTPError as error:
-        if error.code == 416:  # its file is shorter than what came so far
-            partial.unlink()
-        raise
-    with response, open(partial, "ab" if response.status == 206 else "wb") as file:
-=======
-    request = Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    request = Request(url, headers={"Range": f"bytes={start}-"} if start else {})  # noqa: S310 - a setting, no input
     with (
-        urlopen(request, timeout=TIMEOUT) as response,
+        urlopen(request, timeout=TIMEOUT) as response,  # noqa: S310
         open(partial, "ab" if response.status == 206 else "wb") as file,
     ):
->>>>>>> kills
         while file.tell() <= size and (part := response.read1(CHUNK)):  # no more than was promised
             with name_failures(partial):
                 file.write(part)
