@@ -23,7 +23,7 @@ run: install
 	$(BIN)/planetlib notebooks --out reports $(if $(DATA),--data "$(DATA)") $(if $(BACKBONE),--backbone $(BACKBONE))
 
 lab: install
-	$(if $(DATA),PLANETLIB_DATA="$(abspath $(DATA))") $(if $(BACKBONE),PLANETLIB_BACKBONE=$(BACKBONE)) $(BIN)/jupyter lab notebooks
+	$(if $(DATA),PLANETLIB_DATA="$(abspath $(DATA))") $(if $(BACKBONE),PLANETLIB_BACKBONE=$(BACKBONE)) $(BIN)/jupyter lab --ip=127.0.0.1 notebooks
 
 # The second pass takes other kernels and one thread: stored outputs hold on any processor, or they are rounded too little.
 test: install
