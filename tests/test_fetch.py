@@ -58,9 +58,9 @@ class Handler(SimpleHTTPRequestHandler):
         self.send_response(206 if first else 200)
         self.send_header("Content-Length", str(len(content) - first))
         self.end_headers()
-        self.wfile.write(content[first:end])
-        with self.server.lock:
+        with self.server.lock:  # counted first, as whoever asked may look as soon as it has come
             self.server.sent += max(0, end - first)
+        self.wfile.write(content[first:end])
 
     def log_message(self, *_):
         pass

@@ -307,7 +307,7 @@ def many(fixture_folder, tmp_path):
 
 
 def test_an_interrupt_says_what_is_saved_and_how_to_go_on(many, trained_run, tmp_path):
-    folder, out = many(240, 240), tmp_path / "out"
+    folder, out = many(1200, 1200), tmp_path / "out"
     order = [folder, "--run", trained_run.run, "--out", out, "--batch-size", 4]
     environment = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}
     with start_predict(*order, env=environment) as process:
@@ -315,11 +315,11 @@ def test_an_interrupt_says_what_is_saved_and_how_to_go_on(many, trained_run, tmp
         process.send_signal(signal.SIGINT)
         told = process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    assert re.search(r"predicting: .*\d+/240 \[\d\d:\d\d<\d\d:\d\d, .*image/?s?", told)  # with time left and rate
+    assert re.search(r"predicting: .*\d+/1200 \[\d\d:\d\d<\d\d:\d\d, .*image/?s?", told)  # with time left and rate
     said = re.search(
-        r"\nInterrupted after (\d+) of 240 pictures; their rows are in .*\.part\. Predict with --resume", told
+        r"\nInterrupted after (\d+) of 1200 pictures; their rows are in .*\.part\. Predict with --resume", told
     )
-    assert "Traceback" not in told and 8 <= int(said[1]) <= rows_of(out / "predictions.csv.part") < 240
+    assert "Traceback" not in told and 8 <= int(said[1]) <= rows_of(out / "predictions.csv.part") < 1200
     assert main([str(word) for word in ["predict", *order, "--pictures", "none", "--resume"]]) == 0
     assert main([str(word) for word in ["predict", *order, "--pictures", "none", "--out", tmp_path / "unbroken"]]) == 0
     assert (out / "predictions.csv").read_bytes() == (tmp_path / "unbroken" / "predictions.csv").read_bytes()
