@@ -328,7 +328,7 @@ def test_an_interrupt_says_what_is_saved_and_how_to_go_on(many, trained_run, tmp
 @pytest.mark.soak
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here, which tells memory")
 def test_memory_does_not_grow_with_the_number_of_inputs(many, amount, trained_run, tmp_path):
-    early, count = amount((100, 300), (1_000, 100_000))
+    early, count = amount((300, 600), (1_000, 100_000))
     folder, out = many(count, 1000), tmp_path / "out"
     started, memory = time.perf_counter(), []
     with start_predict(folder, "--run", trained_run.run, "--out", out) as process:
