@@ -310,7 +310,9 @@ def test_an_interrupt_says_what_is_saved_and_how_to_go_on(many, trained_run, tmp
     folder, out = many(1200, 1200), tmp_path / "out"
     order = [folder, "--run", trained_run.run, "--out", out, "--batch-size", 4]
     environment = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}
-    with start_predict(*order, env=environment) as process:
+    # What a shell starts in the background has interrupts ignored, and so has all that it starts in turn.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with start_predict(*order, env=environment, preexec_fn=heed) as process:
         wait_for_rows(out / "predictions.csv.part", 8, process)
         process.send_signal(signal.SIGINT)
         told = process.communicate(timeout=60)[1]

@@ -29,6 +29,8 @@ class ActivationExplorer(Panel):
         DataError: none of them is readable.
     """
 
+    _ahead: asyncio.Handle | None = None  # of one that could not be made, too, as it is closed all the same
+
     def __init__(self, classifier: Classifier, predictions: pd.DataFrame, figures: str | Path = "figures"):
         self.table = predictions[predictions.status != "unreadable"].reset_index(drop=True)
         if self.table.empty:
@@ -47,7 +49,6 @@ class ActivationExplorer(Panel):
             "unsure": (self.table.status == "unknown") | (self.table.confidence < UNSURE),
         }
         self._labels = labels
-        self._ahead: asyncio.Handle | None = None
         for control in (self.label, self.verdict):
             control.observe(lambda change: self._filter(), "value")
         self.index.observe(lambda change: self._show(), "value")
