@@ -170,6 +170,8 @@ PROFILES = {
         "workers": 0,
     },
     "full": {},
+    # Nothing drawn, so nothing learnt of other skies, other styles and unknowns: for pictures all of one kind.
+    "quick": {"rendered": 0, "outliers": 0, "views": 2, "head_epochs": 10, "finetune_epochs": 4},
 }
 
 
@@ -180,7 +182,7 @@ def load_settings(profile: str | None = None, **changes) -> Settings:
     `PLANETLIB_FIGURES`, `PLANETLIB_BACKBONE`. So one notebook serves the embedded pictures and anyone's own.
 
     Args:
-        profile: `fixture` or `full`; by default `full` where a data folder is named and `fixture` where none is.
+        profile: a name in `PROFILES`; by default `full` where a data folder is named and `fixture` where none is.
         **changes: any attribute of `Settings`.
 
     Raises:
