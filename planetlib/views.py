@@ -148,7 +148,9 @@ class Views:
     def _compute(self, number: int, paths: list[Path]) -> None:
         settings, device = self.settings, next(self.model.parameters()).device
         self.data.epoch = number
-        batches = make_loader(self.data, settings.batch_size, workers=settings.workers, device=device)
+        # Without a core of their own, processes that augment ahead only get in the way of the arithmetic.
+        workers = settings.workers if device.type != "cpu" or torch.get_num_threads() > settings.workers else 0
+        batches = make_loader(self.data, settings.batch_size, workers=workers, device=device)
         bar = progress_bar(batches, self.progress, desc=f"view {number + 1}", unit="step", leave=False)
         precision = choose_precision(settings.precision, device)
         trunk = partial(fold_copy(self.model, precision).pass_trunk, tail=self.tail)
