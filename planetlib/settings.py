@@ -5,6 +5,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from planetlib import PlanetlibError, require_known
 
@@ -158,7 +159,7 @@ RECIPE_SETTINGS = {
     },
 }
 
-PROFILES = {
+PROFILES: dict[str, dict[str, Any]] = {
     # Small enough to run five notebooks in a few minutes, in float32 so that any processor prints the same.
     "fixture": {
         "image_size": 160,
