@@ -8,7 +8,7 @@ caches, and prints a table, which it also writes as `table.md`; the clock of eve
 | engine | what it is |
 |---|---|
 | `ours` | `planetlib train` as it is: rendered planets and outliers mixed in, calibrated, with a model card |
-| `ours-light` | the same without those, with fewer views and epochs: `trainers.LIGHT` |
+| `ours-quick` | `planetlib train --profile quick`: without those, as its peers are, with fewer views and epochs |
 | `reference` | the recipe of the reference project from files: 15 and 85 epochs, batch 16, decoding in each epoch |
 | `fastai` | `vision_learner` and `fine_tune(5)` with fastai's defaults; needs the extra `[benchmarks]` |
 | `script` | an ordinary torchvision script: 5 epochs frozen, 10 of fine-tuning, batch 32 |
@@ -101,7 +101,7 @@ def _spread(values: pd.Series, total: pd.Series) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    engines = ("ours", "ours-light", "reference", "fastai", "script")
+    engines = ("ours", "ours-quick", "reference", "fastai", "script")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--data", type=Path, default=FIXTURE, help="folder of class folders (default: the embedded one)"

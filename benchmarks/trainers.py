@@ -7,6 +7,7 @@ schedule that are its own. `short` cuts pictures and epochs down until nothing i
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,6 @@ BACKBONE = "efficientnet_lite0"
 WORKERS = 2
 #: epochs of the peers, frozen and fine-tuned
 EPOCHS = {"reference": (15, 85), "fastai": (1, 5), "script": (5, 10)}
-#: what `planetlib train` does that no peer does is left out: nothing is rendered, unknowns are not learnt
-LIGHT = {"rendered": 0, "outliers": 0, "views": 2, "head_epochs": 10, "finetune_epochs": 4}
 SHORT = {
     "image_size": 64,
     "rendered": 1,
@@ -93,11 +92,11 @@ class TestPictures:
         return (logits[:, : self.classes].argmax(1) == self.labels).float().mean().item()
 
 
-def train_ours(samples: pd.DataFrame, seed: int, clock: Clock, short: bool, **changes) -> None:
+def train_ours(samples: pd.DataFrame, seed: int, clock: Clock, short: bool, profile: str = "full") -> None:
     """`planetlib train`, both stages, calibration and model card, with an empty run folder."""
     with tempfile.TemporaryDirectory() as folder:
-        choices = {"seed": seed, "backbone": BACKBONE, **changes, **(SHORT if short else {})}
-        settings = load_settings("full", data=Path(samples.path[0]).parent.parent, run=Path(folder), **choices)
+        choices = {"seed": seed, "backbone": BACKBONE, **(SHORT if short else {})}
+        settings = load_settings(profile, data=Path(samples.path[0]).parent.parent, run=Path(folder), **choices)
         pictures = None
 
         class TestedRun(StageRun):
@@ -121,11 +120,6 @@ def train_ours(samples: pd.DataFrame, seed: int, clock: Clock, short: bool, **ch
             run.clear()
             run.train()
             run.finish()
-
-
-def train_light(samples: pd.DataFrame, seed: int, clock: Clock, short: bool) -> None:
-    """`planetlib train` with the settings of `LIGHT`: the work of the peers."""
-    train_ours(samples, seed, clock, short, **LIGHT)
 
 
 class Files(Dataset):
@@ -283,7 +277,7 @@ def train_fastai(samples: pd.DataFrame, seed: int, clock: Clock, short: bool) ->
 
 ENGINES = {
     "ours": train_ours,
-    "ours-light": train_light,
+    "ours-quick": partial(train_ours, profile="quick"),
     "reference": train_reference,
     "fastai": train_fastai,
     "script": train_script,

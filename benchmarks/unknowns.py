@@ -26,6 +26,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 from torch import Tensor
 
+from benchmarks.robustness import make_table
 from planetlib.calibrate import fit_temperature
 from planetlib.classify import Classifier
 from planetlib.data import find_samples, load_pixels
@@ -110,17 +111,6 @@ def rate_calibration(classifier: Classifier, predictions: pd.DataFrame) -> list[
     return rows
 
 
-def make_table(figures: pd.DataFrame, row: str) -> str:
-    """Markdown: a line for each value of the column `row`; the mean over runs ± half the range."""
-    columns = [name for name in figures.columns if name not in (row, "run")]
-    lines = [[row, *columns], ["---"] * (len(columns) + 1)]
-    for name, part in figures.groupby(row, sort=False):
-        middle, spread = part[columns].mean(), (part[columns].max() - part[columns].min()) / 2
-        digits = {column: 2 if middle[column] < 5 and spread[column] < 1 else 1 for column in columns}
-        lines.append([name, *(f"{middle[c]:.{digits[c]}f} ± {spread[c]:.{digits[c]}f}" for c in columns)])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, nargs="+", required=True, help="run folders, one for each seed")
@@ -137,12 +127,12 @@ def main(arguments: list[str] | None = None) -> int:
         known = pd.concat([renders, photos]).label.isin(classifier.class_names).to_numpy()
         for name, score in make_scores(classifier, samples).items():
             rated = rate_score(score(*embedded), known, np.arange(len(known)) >= len(renders))
-            unknowns.append({"run": run.name, "score": name, **rated})
+            unknowns.append({"seed": run.name, "score": name, **rated})
         for name, table in sets.items():
             predictions = classifier.predict(table.path, table.label)
             for row in rate_calibration(classifier, predictions):
                 row["temperature"] = f"{name}, {row['temperature']}"
-                calibration.append({"run": run.name, **row})
+                calibration.append({"seed": run.name, **row})
     for name, rows, first in (("unknowns", unknowns, "score"), ("calibration", calibration, "temperature")):
         table = make_table(pd.DataFrame(rows), first)
         write_table(pd.DataFrame(rows), options.out / f"{name}.csv")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from planetlib import PlanetlibError, __version__, answers, commands, printable
 from planetlib.disk import explain_failure, lock_folder
-from planetlib.settings import LEAST, MOST
+from planetlib.settings import LEAST, MOST, PROFILES
 
 EXIT_CODES = """exit codes: 0 done; 1 done, but some inputs could not be read (each is named);
             2 not usable, with one line that says why; 130 interrupted"""
@@ -200,9 +200,8 @@ def _add_audit(parser: argparse.ArgumentParser) -> None:
 
 def _add_training(parser: argparse.ArgumentParser, options: list[tuple]) -> None:
     _add_audit(parser)
-    parser.add_argument(
-        "--profile", choices=("full", "fixture"), default="full", help="set of defaults (default: %(default)s)"
-    )
+    text = "set of defaults; quick takes a quarter of the time, for pictures all of one kind (default: %(default)s)"
+    parser.add_argument("--profile", choices=PROFILES, default="full", help=text)
     for name, kind, text in options:
         least, most = (bounds.get(name.replace("-", "_")) for bounds in (LEAST, MOST))
         parser.add_argument(f"--{name}", type=kind if least is None else at_least(least, most), help=text)

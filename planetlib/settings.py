@@ -5,6 +5,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from planetlib import PlanetlibError, require_known
 
@@ -71,7 +72,8 @@ class Settings:
         patience: epochs without a better validation loss after which a stage stops.
         batch_size: images in a step.
         precision: `float32`, `bfloat16` or `auto` (bfloat16 where the processor has instructions for it).
-        workers: processes that augment ahead of the arithmetic; 0 augments in turn. Does not change results.
+        workers: processes that augment ahead of the arithmetic; 0, or no more cores than workers, augments in turn.
+            Does not change results.
         device: `cpu`, `cuda`, … or `auto`.
         seed: of the split, the head's first weights, the order of images and the augmentation.
 
@@ -157,7 +159,7 @@ RECIPE_SETTINGS = {
     },
 }
 
-PROFILES = {
+PROFILES: dict[str, dict[str, Any]] = {
     # Small enough to run five notebooks in a few minutes, in float32 so that any processor prints the same.
     "fixture": {
         "image_size": 160,
@@ -170,6 +172,8 @@ PROFILES = {
         "workers": 0,
     },
     "full": {},
+    # Nothing drawn, so nothing learnt of other skies, other styles and unknowns: for pictures all of one kind.
+    "quick": {"rendered": 0, "outliers": 0, "views": 2, "head_epochs": 10, "finetune_epochs": 4},
 }
 
 
@@ -180,7 +184,7 @@ def load_settings(profile: str | None = None, **changes) -> Settings:
     `PLANETLIB_FIGURES`, `PLANETLIB_BACKBONE`. So one notebook serves the embedded pictures and anyone's own.
 
     Args:
-        profile: `fixture` or `full`; by default `full` where a data folder is named and `fixture` where none is.
+        profile: a name in `PROFILES`; by default `full` where a data folder is named and `fixture` where none is.
         **changes: any attribute of `Settings`.
 
     Raises:

@@ -19,8 +19,8 @@ def run(out, *variants) -> pd.DataFrame:
 
 def test_the_short_profile_makes_the_table_and_repeats_it_from_the_runs(tmp_path, capsys):
     scores = run(tmp_path, "robust", "reference", "robust, trained on renders too")
-    assert scores.variant.tolist() == ["robust", "head only", "reference", "robust, trained on renders too"]
-    shares = scores.drop(columns=["variant", "seed"])
+    assert scores.recipe.tolist() == ["robust", "head only", "reference", "robust, trained on renders too"]
+    shares = scores.drop(columns=["recipe", "seed"])
     assert shares.shape[1] == 10 and shares.iloc[:, -2:].isna().all(axis=None)  # all of its classes are known
     assert ((shares >= 0) & (shares <= 100)).iloc[:, :-2].all(axis=None)
     table = capsys.readouterr().out
@@ -45,7 +45,7 @@ def test_pictures_trained_on_are_not_scored():
 
 
 def test_a_mean_comes_with_half_the_range_of_the_seeds():
-    scores = pd.DataFrame({"variant": ["robust"] * 2, "seed": [0, 1], "photos, balanced": [90.0, 93.0]})
+    scores = pd.DataFrame({"recipe": ["robust"] * 2, "seed": [0, 1], "photos, balanced": [90.0, 93.0]})
     assert robustness.make_table(scores).splitlines()[-1] == "| robust | 91.5 ± 1.5 |"
 
 

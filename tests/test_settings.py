@@ -62,7 +62,7 @@ def test_figures_lie_in_the_run_folder_unless_said_otherwise(tmp_path):
 
 
 def test_an_unknown_profile_is_told_which_there_are():
-    with pytest.raises(PlanetlibError, match="^unknown profile 'fast'; expected one of: fixture, full$"):
+    with pytest.raises(PlanetlibError, match="^unknown profile 'fast'; expected one of: fixture, full, quick$"):
         load_settings("fast")
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks import stage_one, train, trainers
 
-ENGINES = ["ours", "ours-light", "reference", "fastai", "script"]
-PEER_EPOCHS = {"ours": 3, "ours-light": 3, "reference": 2, "fastai": 2, "script": 2}
+ENGINES = ["ours", "ours-quick", "reference", "fastai", "script"]
+PEER_EPOCHS = {"ours": 3, "ours-quick": 3, "reference": 2, "fastai": 2, "script": 2}
 
 
 def epochs_of(engine: str, seed: int, accuracy: list[float], **changes) -> pd.DataFrame:
