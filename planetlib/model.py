@@ -220,20 +220,6 @@ class PlanetClassifier(nn.Module):
         return self
 
 
-class Tail(nn.Module):
-    """The part of a model that training goes on from: maps of `pass_trunk` → logits; it shares the model's weights."""
-
-    def __init__(self, model: PlanetClassifier, tail: int):
-        super().__init__()
-        self.model, self.tail = model, tail
-
-    def forward(self, *maps: Tensor) -> Tensor:
-        """Logits (B, outputs) of maps (B, C, H, W), one of each backbone, float32 or bfloat16."""
-        if not torch.is_autocast_enabled(maps[0].device.type):  # which takes maps as they are
-            maps = tuple(values.float() for values in maps)
-        return self.model.head(self.model.embed(maps, self.tail)[0])
-
-
 def _build_head(head: str, features: int, classes: int) -> nn.Sequential:
     require_known("head", head, HEADS)
     if head == "linear":

@@ -72,7 +72,8 @@ class Settings:
         patience: epochs without a better validation loss after which a stage stops.
         batch_size: images in a step.
         precision: `float32`, `bfloat16` or `auto` (bfloat16 where the processor has instructions for it).
-        workers: processes that augment ahead of the arithmetic; 0 augments in turn. Does not change results.
+        workers: processes that augment ahead of the arithmetic; 0, or no more cores than workers, augments in turn.
+            Does not change results.
         device: `cpu`, `cuda`, … or `auto`.
         seed: of the split, the head's first weights, the order of images and the augmentation.
 

@@ -24,7 +24,8 @@ from planetlib.checkpoint import STAGES, Checkpoint, CheckpointError, read_torch
 from planetlib.data import make_loader, progress_bar
 from planetlib.distributed import find_rank, is_first, share_gradients, wait_for_all
 from planetlib.loop import make_schedule, run_epoch
-from planetlib.model import PlanetClassifier, Tail, choose_device
+from planetlib.model import PlanetClassifier, choose_device
+from planetlib.runtime import Tail
 from planetlib.settings import Settings
 from planetlib.tables import DataError, fingerprint_samples, write_table
 from planetlib.transforms import RECIPES

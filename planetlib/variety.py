@@ -73,17 +73,17 @@ def _vary_saturn(body: Body, rng: Generator) -> Body:
 def _vary_uranus(body: Body, rng: Generator) -> Body:
     """Pale to the eye, greenish to violet; vivid and belted in the near infrared."""
     kind = rng.random()
-    if kind < 0.45:
-        palette = draw_palette(rng, (182, 210), (0.08, 0.45), (0.3, 0.95), 8, rng.uniform(0, 0.03))
-    elif kind < 0.6:
-        palette = draw_palette(rng, (205, 235), (0.08, 0.32), (0.4, 0.95), 8, rng.uniform(0, 0.02))
+    if kind < 0.4:
+        palette = draw_palette(rng, (182, 214), (0.06, 0.5), (0.25, 0.95), 8, rng.uniform(0, 0.03))
+    elif kind < 0.7:
+        palette = draw_palette(rng, (200, 235), (0.06, 0.36), (0.25, 0.95), 8, rng.uniform(0, 0.02))
     else:
         palette = draw_palette(rng, (180, 208), (0.5, 1), (0.4, 0.95), rng.integers(6, 12), rng.uniform(0, 0.12))
     return _vary_ice_giant(body, rng, palette)
 
 
 def _vary_neptune(body: Body, rng: Generator) -> Body:
-    palette = draw_palette(rng, (214, 234), (0.42, 0.95), (0.3, 0.95), 8, rng.uniform(0, 0.06))
+    palette = draw_palette(rng, (215, 235), (0.46, 0.95), (0.3, 0.95), 8, rng.uniform(0, 0.06))
     return _vary_ice_giant(body, rng, palette)
 
 

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +23,10 @@ from planetlib.checkpoint import library_versions
 from planetlib.data import ImageData, make_loader, progress_bar
 from planetlib.disk import open_whole
 from planetlib.distributed import find_rank, wait_for_all
-from planetlib.model import DETECTOR_STAGES, PlanetClassifier, use_precision
+from planetlib.model import DETECTOR_STAGES, PlanetClassifier, choose_precision, use_precision
 from planetlib.outliers import OUTLIERS, draw_outliers
 from planetlib.render import PLANETS
+from planetlib.runtime import fold_copy, pass_pieces
 from planetlib.settings import Settings
 from planetlib.transforms import RECIPES, make_training_transform
 from planetlib.variety import draw_variants
@@ -147,18 +148,18 @@ class Views:
     def _compute(self, number: int, paths: list[Path]) -> None:
         settings, device = self.settings, next(self.model.parameters()).device
         self.data.epoch = number
-        batches = make_loader(self.data, settings.batch_size, workers=settings.workers, device=device)
+        # Without a core of their own, processes that augment ahead only get in the way of the arithmetic.
+        workers = settings.workers if device.type != "cpu" or torch.get_num_threads() > settings.workers else 0
+        batches = make_loader(self.data, settings.batch_size, workers=workers, device=device)
         bar = progress_bar(batches, self.progress, desc=f"view {number + 1}", unit="step", leave=False)
-        self.model.eval()
+        precision = choose_precision(settings.precision, device)
+        trunk = partial(fold_copy(self.model, precision).pass_trunk, tail=self.tail)
         with contextlib.ExitStack() as stack, torch.inference_mode():
             # Written in turn, not into mapped memory: there, a full disk would kill the process without a word.
             files = [stack.enter_context(open_whole(path)) for path in paths]
-            precision = stack.enter_context(use_precision(settings.precision, device))
             for step, (images, _) in enumerate(bar):
-                done = [
-                    _as_numbers(part, precision)
-                    for part in self.model.pass_trunk(images.to(device, non_blocking=True), self.tail)
-                ]
+                maps_of_each = pass_pieces(trunk, images.to(device, non_blocking=True))
+                done = [_as_numbers(maps, precision) for maps in maps_of_each]
                 for file, maps in zip(files, done):
                     if step == 0:
                         shape = (len(self.data), *maps.shape[1:])

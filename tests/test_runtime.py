@@ -12,7 +12,15 @@ from planetlib import PlanetlibError
 from planetlib.classify import Classifier
 from planetlib.images import read_image
 from planetlib.model import BACKBONES, PlanetClassifier
-from planetlib.runtime import WORTH_CONVERTING, Embedder, OpenVinoRuntime, TorchRuntime, choose_runtime, fold_norms
+from planetlib.runtime import (
+    WORTH_CONVERTING,
+    Embedder,
+    OpenVinoRuntime,
+    Tail,
+    TorchRuntime,
+    choose_runtime,
+    fold_norms,
+)
 
 CPU = torch.device("cpu")
 
@@ -55,6 +63,26 @@ def test_folded_norms_compute_the_same(backbone, images):
         folded = fold_norms(copy.deepcopy(model))
         assert not any(isinstance(part, nn.BatchNorm2d) for part in folded.modules())
         assert_close(Embedder(folded)(images), expected, 1e-3)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("norm", ["frozen", "moving"])
+def test_the_tail_computes_what_the_model_does_and_all_gradients(backbone, norm, images):
+    model = make_model(backbone).double()
+    model.set_free_stages(model.last_stages(3), norm)
+    model.head.eval()  # no dropout
+    with torch.no_grad():
+        maps = model.pass_trunk(images / 255, 3)
+    free = {name: values for name, values in model.named_parameters() if values.requires_grad}
+    tail = Tail(model, 3)
+    expected, found = (model.head(part.embed(maps, 3)[0]) for part in (model, tail.stages[0]))
+    torch.testing.assert_close(found, expected)
+    slopes = [torch.autograd.grad(logits.square().sum(), list(free.values())) for logits in (found, expected)]
+    for name, one, other in zip(free, *slopes, strict=True):
+        torch.testing.assert_close(one, other, msg=f"the gradient of {name} differs")
+    assert (tail.stages[0] is model) == (norm == "moving")
+    assert {id(values) for values in tail.parameters()} == {id(values) for values in model.parameters()}
+    assert sum(isinstance(part, nn.BatchNorm2d) for part in model.backbones.modules()) > 40  # stay as they were
 
 
 def test_the_torch_runtime_agrees_with_the_model_and_leaves_it_alone(images):

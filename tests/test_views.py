@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from planetlib import PlanetlibError
-from planetlib.model import PlanetClassifier, Tail
+from planetlib.model import PlanetClassifier
 from planetlib.outliers import OUTLIERS
+from planetlib.runtime import Tail
 from planetlib.views import OUTLIERS_PER_VALIDATION, Views, clear_views
 
 
