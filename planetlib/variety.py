@@ -3,7 +3,7 @@
 Domain randomisation (Tobin et al. 2017, arXiv:1703.06907): where colour, banding, tilt, phase and distance are drawn
 widely, a network learns from them what they have in common, and a real photograph looks like one more variation.
 What is drawn here follows what cameras have seen of each planet, in true and in false colour. The ranges of colour of
-Uranus and Neptune were chosen with the development photographs in view, so scores on those flatter.
+Uranus and Neptune were chosen with the development pictures in view, so scores on those flatter.
 """
 
 import colorsys
@@ -71,7 +71,7 @@ def _vary_saturn(body: Body, rng: Generator) -> Body:
 
 
 def _vary_uranus(body: Body, rng: Generator) -> Body:
-    """Pale to the eye, greenish to violet; vivid and belted in the near infrared."""
+    """Pale in every blue, from greenish to violet, and as dark as may be; vivid and belted in the near infrared."""
     kind = rng.random()
     if kind < 0.4:
         palette = draw_palette(rng, (182, 214), (0.06, 0.5), (0.25, 0.95), 8, rng.uniform(0, 0.03))
@@ -83,6 +83,7 @@ def _vary_uranus(body: Body, rng: Generator) -> Body:
 
 
 def _vary_neptune(body: Body, rng: Generator) -> Body:
+    """Deep blue, as its pictures are made to show it: what is paler is more often Uranus."""
     palette = draw_palette(rng, (215, 235), (0.46, 0.95), (0.3, 0.95), 8, rng.uniform(0, 0.06))
     return _vary_ice_giant(body, rng, palette)
 
