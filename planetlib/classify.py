@@ -25,13 +25,12 @@ from planetlib.data import find_images, path_text, progress_bar
 from planetlib.disk import name_failures
 from planetlib.images import UnreadableImage, decode_image
 from planetlib.model import choose_device
-from planetlib.runtime import OpenVinoRuntime, TorchRuntime, choose_runtime
+from planetlib.runtime import OpenVinoRuntime, TorchRuntime, choose_runtime, pass_pieces
 from planetlib.tables import DataError, write_rows
 from planetlib.transforms import fit_to_square, to_tensor
 from planetlib.unknowns import score_unknown
 
 NOTHING = torch.empty(0, 0), torch.empty(0)  # what is found in no picture
-CPU_STEP = 8  # images that a core computes at once: of more, the maps no longer fit into its cache
 
 
 class Classifier:
@@ -89,9 +88,8 @@ class Classifier:
 
     def embed_tensors(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, classes) of prepared images, uint8 (B, 3, size, size), and what the unknown detector looks at."""
-        step = CPU_STEP if self.device.type == "cpu" else max(1, len(images))
-        logits, lower = zip(*map(self._compute, images.split(step)))
-        return torch.cat(logits)[:, : len(self.class_names)], torch.cat(lower)
+        logits, lower = pass_pieces(self._compute, images, self.device)
+        return logits[:, : len(self.class_names)], lower
 
     def predict_tensors(self, images: Tensor) -> Tensor:
         """Probabilities (B, classes) of prepared images (B, 3, H, W), calibrated by the checkpoint's temperature."""

@@ -22,7 +22,7 @@ from planetlib.model import DETECTOR_STAGES, PlanetClassifier, choose_precision
 RUNTIMES = ("auto", "torch", "openvino")
 #: converting takes a second; on fewer images OpenVINO does not win it back
 WORTH_CONVERTING = 100
-#: images that a processor passes through a network at a time; what more of them are turned into leaves its caches
+#: images that a core passes through a network at a time: of more, the maps no longer fit into its cache
 PIECE = 8
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -78,7 +78,7 @@ class TorchRuntime:
         if self.device.type == "cuda":  # from pinned memory the copy runs beside the arithmetic
             images = images.pin_memory()
         with self.turns, torch.inference_mode():
-            logits, lower = pass_pieces(self.embedder, images.to(self.device, non_blocking=True))
+            logits, lower = self.embedder(images.to(self.device, non_blocking=True))
             return logits.cpu(), lower.cpu()
 
 
@@ -139,9 +139,9 @@ def choose_runtime(runtime: str, device: torch.device, images: int) -> str:
     return "openvino" if wins else "torch"
 
 
-def pass_pieces(network: Callable[[Tensor], Iterable[Tensor]], images: Tensor) -> list[Tensor]:
-    """What a network makes of images (B, 3, H, W); on a processor `PIECE` of them at a time."""
-    pieces = images.split(PIECE if images.device.type == "cpu" else max(1, len(images)))
+def pass_pieces(network: Callable[[Tensor], Iterable[Tensor]], images: Tensor, device: torch.device) -> list[Tensor]:
+    """What a network on a device makes of images (B, 3, H, W); on a processor `PIECE` of them at a time."""
+    pieces = images.split(PIECE if device.type == "cpu" else max(1, len(images)))
     return [torch.cat(parts) for parts in zip(*map(network, pieces))]
 
 

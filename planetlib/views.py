@@ -158,7 +158,7 @@ class Views:
             # Written in turn, not into mapped memory: there, a full disk would kill the process without a word.
             files = [stack.enter_context(open_whole(path)) for path in paths]
             for step, (images, _) in enumerate(bar):
-                maps_of_each = pass_pieces(trunk, images.to(device, non_blocking=True))
+                maps_of_each = pass_pieces(trunk, images.to(device, non_blocking=True), device)
                 done = [_as_numbers(maps, precision) for maps in maps_of_each]
                 for file, maps in zip(files, done):
                     if step == 0:
