@@ -86,8 +86,8 @@ def kill_often(kills: int, processes, job, anew, check, finished) -> None:
     while killed < kills:
         code = run_for(rng.uniform(0, seconds), processes, *job)
         assert code in (0, KILLED), code
-        check()
         if code == KILLED:
+            check()
             killed += 1
         else:
             finished()

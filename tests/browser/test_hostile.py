@@ -33,7 +33,7 @@ SHOWN = [
     "PredictionsBrowser(classifier, pd.concat([predictions, unread], ignore_index=True))",
     "LabelReview({samples!r}, predictions)",
     "own = OwnPicture(classifier); own.show(samples.path[0], open(samples.path[0], 'rb').read()); own",
-    "own.show({names!r}[1], b'no picture'); own",
+    "own.show({names!r}[0], b'no picture'); own",
 ]
 CONTROL = "HTML(\"<img src=x onerror='window.control = 1'>\")"
 
