@@ -22,6 +22,7 @@ import pandas as pd
 import planetlib.widgets.explain
 from planetlib.classify import Classifier
 from planetlib.data import find_samples
+from planetlib.settings import FIXTURE
 
 NAMES = ["01_explore_and_augment", "02_train_head", "03_fine_tune", "04_evaluate_and_explain", "05_batch_inference"]
 WATCH = """panel => {
@@ -78,9 +79,9 @@ def main() -> None:
         print(f"key press to picture, {len(took)} moves: median {median:.0f} ms, 95th percentile {late:.0f} ms")
 
 
-def time_kernel(run: Path, data: Path, moves: int) -> None:
+def time_kernel(run: Path, data: Path | None, moves: int) -> None:
     classifier = Classifier.load(run)
-    samples = find_samples(data).sample(frac=1, random_state=0).head(moves + 2)
+    samples = find_samples(data or FIXTURE).sample(frac=1, random_state=0).head(moves + 2)
     predictions = classifier.predict(samples.path, samples.label)
     for words, quiet in (("without", 1e9), ("with", planetlib.widgets.explain.QUIET)):
         planetlib.widgets.explain.QUIET = quiet

@@ -202,7 +202,7 @@ def normalise(images: Tensor) -> Tensor:
 
 
 def train_reference(samples: pd.DataFrame, seed: int, clock: Clock, short: bool) -> None:
-    """The recipe of the reference project, written anew: see its row in the README."""
+    """The recipe of the reference project, written anew: see `benchmarks.train`."""
 
     def make_head(features: int) -> nn.Module:
         wide = [

@@ -50,13 +50,13 @@ TRAIN_OPTIONS = [
     ("weights", str, "imagenet (default) or random"),
     ("head", str, "linear (default) or reference (1024, 512, ReLU, Dropout)"),
     ("recipe", str, "augmentation and what goes with it: robust (default) or reference"),
-    ("outliers", int, "drawn pictures of each kind of «none of these» mixed in (default: 60; reference: 0)"),
-    ("rendered", int, "rendered pictures mixed into the training of each planet (default: 60; reference: 0)"),
+    ("outliers", int, "drawn pictures of each kind of «none of these» mixed in (default: 60; quick and reference: 0)"),
+    ("rendered", int, "rendered pictures mixed into the training of each planet (default: 60; quick and reference: 0)"),
     ("seed", int, "of split, first weights, order and augmentation (default: 0)"),
     ("image-size", int, "side of the square the network sees, pixels (default: the backbone's own)"),
     ("head-epochs", int, "epochs of stage one"),
     ("finetune-epochs", int, "epochs of stage two"),
-    ("views", int, "augmented views of each picture, which epochs meet in turn (default: 4); 0: a new one each time"),
+    ("views", int, "augmented views of each picture, met in turn (default: 4; quick: 2; reference: 0, always new)"),
     ("free-stages", int, "how many of the backbone's last stages stage two frees"),
     ("batch-size", int, "pictures in a step"),
     ("head-lr", float, "peak learning rate of stage one"),
@@ -130,6 +130,7 @@ def make_parser() -> argparse.ArgumentParser:
     text = "the test pictures, or all: for a folder the run has never seen (default: %(default)s)"
     evaluate.add_argument("--split", choices=("test", "all"), default="test", help=text)
     evaluate.add_argument("--out", type=Path, help="folder for the results (default: RUN/evaluation)")
+    _add_device(evaluate)
     _add_audit(evaluate)
 
     predict = _add(
@@ -151,10 +152,11 @@ def make_parser() -> argparse.ArgumentParser:
     predict.add_argument("--format", choices=("csv", "parquet"), default="csv", help=text)
     text = "processes of --engine ray (default: one for each GPU of the cluster or, without any, for each CPU)"
     predict.add_argument("--workers", type=at_least(1), help=text)
-    text = f"annotate all, the first {answers.SAMPLE_PICTURES} or none (default: %(default)s)"
-    predict.add_argument("--pictures", choices=("all", "sample", "none"), default="sample", help=text)
-    text = "torch, openvino (an extra) or auto: openvino where it is installed and pays (default: %(default)s)"
+    text = f"annotate all, the first {answers.SAMPLE_PICTURES} or none (default: sample)"
+    predict.add_argument("--pictures", choices=("all", "sample", "none"), help=text)
+    text = "torch, openvino (an extra) or auto: openvino where it is installed and pays (default: auto)"
     predict.add_argument("--runtime", choices=("auto", "torch", "openvino"), default="auto", help=text)
+    _add_device(predict)
     batch = at_least(1, MOST["batch_size"])
     predict.add_argument("--batch-size", type=batch, default=32, help="pictures in a step (default: %(default)s)")
     predict.add_argument("--resume", action="store_true", help="go on with what was killed or interrupted in OUT")
@@ -163,8 +165,9 @@ def make_parser() -> argparse.ArgumentParser:
     explain.add_argument("files", nargs="+", type=Path, metavar="FILE")
     explain.add_argument("--run", type=Path, required=True, help="run folder or checkpoint file")
     explain.add_argument("--out", type=Path, required=True, help="folder for the pictures")
-    text = "gradcam, gradcam++, hirescam, xgradcam, layercam, elementwise or eigencam (default: the most faithful one)"
+    text = "gradcam (default), gradcam++, hirescam, xgradcam, layercam, elementwise or eigencam"
     explain.add_argument("--method", help=text)
+    _add_device(explain)
     explain.add_argument("--class", dest="class_name", help="class to explain (default: the predicted one)")
 
     faithful = _add(
@@ -175,6 +178,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     faithful.add_argument("--run", type=Path, required=True, help="run folder or checkpoint file")
     faithful.add_argument("--out", type=Path, help="CSV to write (default: RUN/faithful.csv)")
+    _add_device(faithful)
 
     export = _add(groups, "export", answers.export_run, "write a run as one file for other runtimes (extra onnx)")
     export.add_argument("--run", type=Path, required=True, help="run folder or checkpoint file")
@@ -191,6 +195,10 @@ def make_parser() -> argparse.ArgumentParser:
         "--store", action="store_true", help="also store outputs in the notebooks, and figures in figures/"
     )
     return parser
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="that computes: auto (default), cpu, cuda, …")
 
 
 def _add_audit(parser: argparse.ArgumentParser) -> None:

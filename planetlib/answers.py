@@ -12,8 +12,9 @@ def predict_files(options) -> int:
     """`planetlib predict`"""
     if options.engine == "ray":
         return _predict_on_ray(options)
-    if options.format != "csv":
-        raise PlanetlibError(f"--format {options.format} comes with --engine ray; without it the table is CSV")
+    if options.format != "csv" or options.workers:
+        given = f"--format {options.format}" if options.format != "csv" else "--workers"
+        raise PlanetlibError(f"{given} comes with --engine ray; without it the table is CSV, made by one process")
     import pandas as pd
 
     from planetlib.checkpoint import Checkpoint, find_checkpoint
@@ -24,8 +25,8 @@ def predict_files(options) -> int:
 
     checkpoint, out = Checkpoint.load(find_checkpoint(options.run)), options.out / "predictions.csv"
     pairs = gather_inputs(options.inputs, checkpoint.class_names)
-    classifier = Classifier(checkpoint, runtime=options.runtime, expected=len(pairs))
-    wanted = {"all": len(pairs), "sample": SAMPLE_PICTURES, "none": 0}[options.pictures]
+    classifier = Classifier(checkpoint, options.device, runtime=options.runtime, expected=len(pairs))
+    wanted = {"all": len(pairs), "sample": SAMPLE_PICTURES, "none": 0}[options.pictures or "sample"]
     tables, left, code, done = [], wanted, 0, 0
     try:
         with progress_bar(desc="predicting", total=len(pairs), unit="image") as bar:
@@ -51,8 +52,12 @@ def predict_files(options) -> int:
 def _predict_on_ray(options) -> int:
     from planetlib.scale import predict_places
 
+    if options.resume or options.pictures not in (None, "none"):
+        given = "--resume" if options.resume else f"--pictures {options.pictures}"
+        raise PlanetlibError(f"{given} does not go with --engine ray, which starts anew and draws no pictures")
+    choices = {name: getattr(options, name) for name in ("batch_size", "workers", "device", "runtime")}
     out, count, code = options.out / f"predictions.{options.format}", 0, 0
-    for table in predict_places(options.run, options.inputs, out, options.batch_size, options.workers):
+    for table in predict_places(options.run, options.inputs, out, **choices):
         count, code = count + len(table), max(code, report_unreadable(table))
     print(f"{count} pictures predicted: {out}")
     return code
@@ -66,7 +71,8 @@ def explain_files(options) -> int:
     from planetlib.images import UnreadableImage, read_image
     from planetlib.sheets import describe_prediction, name_picture
 
-    classifier, method, code = Classifier.load(options.run), options.method or DEFAULT_METHOD, 0
+    classifier = Classifier.load(options.run, device=options.device)
+    method, code = options.method or DEFAULT_METHOD, 0
     for index, path in enumerate(options.files):
         try:
             picture = read_image(path)
@@ -89,7 +95,7 @@ def measure_faithfulness(options) -> int:
     from planetlib.tables import read_samples, write_table
 
     run = options.run.parent if options.run.is_file() else options.run
-    classifier, samples = Classifier.load(options.run), read_samples(run / "samples.csv")
+    classifier, samples = Classifier.load(options.run, device=options.device), read_samples(run / "samples.csv")
     paths = samples.path[samples.split == "test"]
     table = compare_methods(classifier, paths)
     print(table.round(3).to_string())

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from planetlib import printable
+from planetlib.calibrate import ACCEPTED
 from planetlib.checkpoint import Checkpoint
 from planetlib.classify import Classifier
 from planetlib.data import SPLITS
@@ -99,7 +100,7 @@ def _describe_unknowns(checkpoint: Checkpoint) -> str:
         return "It was trained without outliers: no picture is ever called unknown."
     found = checkpoint.calibration
     return f"""\
-A picture whose score for «none of these» is above {checkpoint.unknown_threshold:.3f} is called unknown; 95 % of the
+A picture whose score for «none of these» is above {checkpoint.unknown_threshold:.3f} is called unknown; {ACCEPTED:.0%} of the
 augmented validation pictures are below. Of drawn bodies and textures that it had not learnt from,
 {found["outliers_called_unknown"]:.0%} are above (area under the ROC curve {found["outlier_auroc"]:.3f})."""
 

@@ -65,6 +65,7 @@ def train_run(options) -> int:
     from planetlib.checkpoint import STAGES
     from planetlib.data import require_same_classes
     from planetlib.distributed import is_first, join_processes, wait_for_all
+    from planetlib.model import choose_device, choose_precision
     from planetlib.settings import load_settings
     from planetlib.tables import read_samples
     from planetlib.train import train_stage
@@ -72,6 +73,9 @@ def train_run(options) -> int:
     join_processes()
     changes = {name: getattr(options, name) for name in options.settings if getattr(options, name) is not None}
     settings = load_settings(options.profile, data=options.data, run=options.run, **changes)
+    if is_first():
+        device = choose_device(settings.device)
+        print(f"computing on {device}, frozen stages in {choose_precision(settings.precision, device)}, channels last")
     stages = STAGES if options.stage == "both" else (options.stage,)
     table = settings.run / "samples.csv"
     if not options.resume and not options.overwrite and (settings.run / f"{stages[0]}_state.pt").exists():
@@ -132,7 +136,7 @@ def evaluate_run(options) -> int:
     from planetlib.figures import save_evaluation
     from planetlib.tables import read_samples
 
-    classifier, code = Classifier.load(options.run), 0
+    classifier, code = Classifier.load(options.run, device=options.device), 0
     run = options.run.parent if options.run.is_file() else options.run
     samples = read_samples(run / "samples.csv") if options.data is None else find_samples(options.data)
     foreign = ~samples.label.isin(classifier.class_names)

@@ -19,7 +19,7 @@ METHODS = {
     "elementwise": GradCAMElementWise,
     "eigencam": EigenCAM,
 }
-#: the most faithful one: `planetlib faithful`
+#: none is more faithful; with one linear layer for a head, `hirescam` and `xgradcam` are the same: `planetlib faithful`
 DEFAULT_METHOD = "gradcam"
 
 #: colour maps even in lightness, fit for the colour-blind

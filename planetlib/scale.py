@@ -64,7 +64,11 @@ def _list_folder(address: str) -> list[str]:
 
 
 def stream_on_ray(
-    checkpoint: Checkpoint, inputs: list[tuple[str, str]], batch_size: int = 32, workers: int | None = None
+    checkpoint: Checkpoint,
+    inputs: list[tuple[str, str]],
+    batch_size: int = 32,
+    workers: int | None = None,
+    **options,
 ) -> Iterator[pd.DataFrame]:
     """As `Classifier.stream`, by worker processes of a Ray cluster: the same rows in the same order.
 
@@ -77,6 +81,7 @@ def stream_on_ray(
         inputs: (path or address, label) pairs.
         batch_size: images in a step.
         workers: processes; by default one for each GPU of the cluster or, where it has none, for each CPU.
+        **options: `device`, `precision` and `runtime` of each worker, see `Classifier`.
 
     Raises:
         PlanetlibError: Ray is not installed, or the cluster fails.
@@ -107,6 +112,7 @@ def stream_on_ray(
         handed = ray.put(checkpoint)
         rows = ray.data.from_pandas(tasks).map_batches(
             _Worker, fn_constructor_args=([handed], batch_size, os.getcwd()), batch_size=None, batch_format="pandas",
+            fn_constructor_kwargs={**options, "expected": len(inputs)},
             compute=ray.data.ActorPoolStrategy(size=count), num_gpus=gpus / count,
             num_cpus=cpus // count or cpus / count,
         )  # fmt: skip
@@ -122,11 +128,11 @@ def stream_on_ray(
 class _Worker:
     """What a worker process holds: the classifier; called with `path, label`, it returns the predictions table."""
 
-    def __init__(self, handed: list, batch_size: int, folder: str):
+    def __init__(self, handed: list, batch_size: int, folder: str, **options):
         import ray
 
         # In a list it stays a reference, which a worker that is started again resolves again.
-        self.classifier = Classifier(ray.get(handed[0]))
+        self.classifier = Classifier(ray.get(handed[0]), **options)
         self.batch_size, self.folder = batch_size, folder
 
     def __call__(self, files: pd.DataFrame) -> pd.DataFrame:
@@ -156,8 +162,7 @@ def predict_places(
     run: str | os.PathLike,
     places: Iterable[str | os.PathLike],
     out: str | os.PathLike,
-    batch_size: int = 32,
-    workers: int | None = None,
+    **options,
 ) -> Iterator[pd.DataFrame]:
     """Predicts files, folders and addresses into a table on disc, CSV or by its suffix Parquet; passes the pieces on.
 
@@ -165,8 +170,7 @@ def predict_places(
         run: run folder or checkpoint file.
         places: see `gather_addresses`.
         out: the file to write.
-        batch_size: see `stream_on_ray`.
-        workers: likewise.
+        **options: see `stream_on_ray`.
 
     Raises:
         PlanetlibError: as `gather_addresses`, `stream_on_ray` and `Checkpoint.load`.
@@ -175,7 +179,7 @@ def predict_places(
     inputs = gather_addresses(places, checkpoint.class_names)
     write = write_parquet if Path(out).suffix == ".parquet" else write_predictions
     with progress_bar(desc="predicting", total=len(inputs), unit="image") as bar:
-        for table in write(stream_on_ray(checkpoint, inputs, batch_size, workers), out):
+        for table in write(stream_on_ray(checkpoint, inputs, **options), out):
             bar.update(len(table))
             yield table
 

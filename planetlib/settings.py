@@ -141,7 +141,9 @@ class Settings:
 #: what a recipe asks for beside its transforms; robust is what `Settings` has anyway
 RECIPE_SETTINGS = {
     "robust": {},
-    # As published, save that the optimiser is AdamW, and that the epoch of least validation loss is kept.
+    # As published in augmentation, head, epochs, learning rates and batches. Not as published: the size is the
+    # backbone's own, AdamW with a warm-up of a tenth, norms that stay as pretrained in stage one, the epoch of least
+    # validation loss is kept, and a temperature is fitted.
     "reference": {
         "head": "reference",
         "rendered": 0,
@@ -188,7 +190,7 @@ def load_settings(profile: str | None = None, **changes) -> Settings:
         **changes: any attribute of `Settings`.
 
     Raises:
-        PlanetlibError: unknown profile or recipe.
+        PlanetlibError: unknown profile or recipe, or the profile `quick` with another recipe than `robust`.
     """
     for name in ("data", "run", "figures", "backbone"):
         if changes.get(name) is None:
@@ -203,4 +205,6 @@ def load_settings(profile: str | None = None, **changes) -> Settings:
     figures = Path(changes.pop("figures", run / "figures"))
     recipe = changes.setdefault("recipe", Settings.recipe)
     require_known("recipe", recipe, RECIPE_SETTINGS)
+    if profile == "quick" and RECIPE_SETTINGS[recipe]:
+        raise PlanetlibError(f"got the profile quick and the recipe {recipe}, which sets the same; take one of the two")
     return Settings(data, run, figures, **{**PROFILES[profile], **RECIPE_SETTINGS[recipe], **changes})

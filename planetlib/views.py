@@ -34,7 +34,10 @@ from planetlib.variety import draw_variants
 #: of each kind of outliers, there is one for validation to so many for training
 OUTLIERS_PER_VALIDATION = 4
 #: settings that the maps depend on
-_DECIDING = "backbone weights image_size recipe strength rendered outliers batch_size precision seed".split()
+_DECIDING = "backbone weights image_size recipe strength rendered outliers batch_size seed".split()
+#: modules that draw and augment, and their files
+_DRAWERS = "data outliers render texture transforms variety".split()
+_DRAWING = [Path(__file__).with_name(f"{name}.py") for name in _DRAWERS]
 
 
 def clear_views(run: str | os.PathLike) -> None:
@@ -143,7 +146,10 @@ class Views:
     def _depends_on(self) -> list:
         choices = self.settings.recipe_choices()
         pictures = list(zip(self.part.label, self.part.sha256))
-        return [[choices[name] for name in _DECIDING], self.tail, pictures, self.validation, library_versions()]
+        precision = choose_precision(self.settings.precision, next(self.model.parameters()).device)
+        code = [hashlib.sha256(path.read_bytes()).hexdigest() for path in _DRAWING]
+        made = [precision, self.tail, self.validation, library_versions(), code]
+        return [[choices[name] for name in _DECIDING], pictures, *made]
 
     def _compute(self, number: int, paths: list[Path]) -> None:
         settings, device = self.settings, next(self.model.parameters()).device

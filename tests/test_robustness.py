@@ -21,11 +21,11 @@ def test_the_short_profile_makes_the_table_and_repeats_it_from_the_runs(tmp_path
     scores = run(tmp_path, "robust", "reference", "robust, trained on renders too")
     assert scores.recipe.tolist() == ["robust", "head only", "reference", "robust, trained on renders too"]
     shares = scores.drop(columns=["recipe", "seed"])
-    assert shares.shape[1] == 10 and shares.iloc[:, -2:].isna().all(axis=None)  # all of its classes are known
+    assert shares.shape[1] == 11 and shares.iloc[:, -2:].isna().all(axis=None)  # all of its classes are known
     assert ((shares >= 0) & (shares <= 100)).iloc[:, :-2].all(axis=None)
     table = capsys.readouterr().out
     assert table.strip() == (tmp_path / "table.md").read_text(encoding="utf-8").strip()
-    assert table.splitlines()[0].startswith("| recipe | planets, test | renders, balanced | renders, uranus |")
+    assert table.splitlines()[0].startswith("| recipe | planets, test | planets, without copies | renders, balanced |")
     trained = (tmp_path / "robust" / "seed0" / "finetune.pt").stat().st_mtime_ns
     again = run(tmp_path, "robust", "reference", "robust, trained on renders too")
     pd.testing.assert_frame_equal(again, scores)
@@ -33,7 +33,7 @@ def test_the_short_profile_makes_the_table_and_repeats_it_from_the_runs(tmp_path
 
 
 def test_pictures_trained_on_are_not_scored():
-    samples = robustness.make_samples(robustness.FIXTURE)
+    samples = robustness.split_samples(robustness.check_samples(robustness.find_samples(robustness.FIXTURE)))
     renders = robustness.find_samples(robustness.FIXTURE)
     renders.loc[renders.label == "mars", "label"] = "venus"
     trained, scored = robustness.add_renders(samples, {"renders": renders, "photos": renders}, 0)

@@ -209,7 +209,27 @@ def test_a_machine_without_ray_is_told_what_to_install(trained_run, monkeypatch)
         next(scale.stream_on_ray(checkpoint, [("a.png", "")]))
 
 
-def test_the_local_engine_refuses_parquet(trained_run, tmp_path, capsys):
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        (["--format", "parquet"], "--format parquet comes with --engine ray"),
+        (["--workers", "2"], "--workers comes with --engine ray"),
+        (["--engine", "ray", "--resume"], "--resume does not go with --engine ray"),
+        (["--engine", "ray", "--pictures", "all"], "--pictures all does not go with --engine ray"),
+    ],
+)
+def test_what_an_engine_cannot_do_is_refused(options, told, trained_run, tmp_path, capsys):
     arguments = ["predict", str(trained_run.data), "--run", str(trained_run.run), "--out", str(tmp_path)]
-    assert main([*arguments, "--format", "parquet"]) == 2
-    assert "--format parquet comes with --engine ray" in capsys.readouterr().err
+    assert main([*arguments, *options]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_workers_compute_with_the_runtime_that_is_asked_for(cluster, folder, trained_run, expected, tmp_path):
+    pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install 'planetlib[openvino]'")
+    assert predict_on_ray(trained_run, tmp_path / "ray", folder, "--runtime", "openvino") == 1
+    options = ["--run", str(trained_run.run), "--pictures", "none", "--batch-size", str(BATCH)]
+    assert main(["predict", str(folder), *options, "--runtime", "openvino", "--out", str(tmp_path)]) == 1
+    found, local = read(tmp_path / "ray" / "predictions.csv"), read(tmp_path / "predictions.csv")
+    assert_same_rows(found, local)
+    # Those of torch differ, if by rounding alone.
+    assert (found.confidence - local.confidence).abs().max() < (found.confidence - expected.confidence).abs().max()

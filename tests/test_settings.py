@@ -71,6 +71,12 @@ def test_an_unknown_recipe_is_told_which_there_are():
         load_settings(recipe="x")
 
 
+def test_a_profile_and_a_recipe_that_set_the_same_are_refused():
+    with pytest.raises(PlanetlibError, match="^got the profile quick and the recipe reference, .*take one of the two$"):
+        load_settings("quick", recipe="reference")
+    assert load_settings("quick", recipe="robust").views == 2
+
+
 def test_every_recipe_has_transforms_and_settings():
     assert RECIPE_SETTINGS.keys() == RECIPES.keys()
 

@@ -100,6 +100,13 @@ def test_other_pictures_or_labels_are_other_views(views, settings, samples, mode
         assert Views("train", settings, other, model, progress=False)._depends_on != views._depends_on
 
 
+def test_after_a_change_of_what_draws_nothing_stale_is_read(views, settings, samples, model, monkeypatch, tmp_path):
+    before, changed = views._depends_on, tmp_path / "variety.py"
+    changed.write_text("# uranus is pink now")
+    monkeypatch.setattr("planetlib.views._DRAWING", [changed])
+    assert Views("train", settings, samples, model, progress=False)._depends_on != before
+
+
 def test_a_view_that_was_cut_off_is_made_anew(views, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(os, "fsync", lambda file: (_ for _ in ()).throw(KeyboardInterrupt))

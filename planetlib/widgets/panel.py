@@ -16,7 +16,7 @@ from PIL import Image as PillowImage
 
 from planetlib.classify import Classifier
 from planetlib.disk import open_whole
-from planetlib.explain import COLOURS, METHODS, map_activation, overlay_map
+from planetlib.explain import COLOURS, DEFAULT_METHOD, METHODS, map_activation, overlay_map
 from planetlib.images import UnreadableImage, read_image
 from planetlib.sheets import describe_prediction, draw_explanation, write_caption
 from planetlib.tables import class_probabilities
@@ -71,7 +71,7 @@ class PictureView(VBox):
         self.row: pd.Series | None = None
         self.source: str | bytes | None = None
         self.target = Dropdown(options=["predicted", "true", *classifier.class_names], description="class")
-        self.method = Dropdown(options=list(METHODS), description="method")
+        self.method = Dropdown(options=list(METHODS), value=DEFAULT_METHOD, description="method")
         # From the last stage, the usual choice, back to the first.
         self.stage = Dropdown(options=["last", *reversed(classifier.model.stage_names)], description="stage")
         self.colours = Dropdown(options=list(COLOURS), description="colours")
