@@ -7,9 +7,9 @@ and scores the test split of PLANETS, all of RENDERS and all of PHOTOS; where th
 they count as unknowns: area under the ROC curve on both, and the share that is let through where 95 % of the known
 photographs are accepted. The split is one at random, as the reference's; a column leaves out test pictures that have a
 copy on the other side, by the audit of `planetlib data check`. It prints the table, means over the seeds and half their
-range, and writes it as `table.md`, and every single figure as `scores.csv`. A run that is there already is gone on with,
-so what was interrupted is not lost. `--profile short` shows in a minute that it works, on the embedded pictures; its
-figures mean nothing.
+range, and writes it as `table.md`, and every single figure as `scores.csv`. A run that is there already is gone on
+with, so what was interrupted is not lost. `--profile short` shows in a minute that it works, on the embedded pictures;
+its figures mean nothing.
 """
 
 import argparse

@@ -100,8 +100,8 @@ def _describe_unknowns(checkpoint: Checkpoint) -> str:
         return "It was trained without outliers: no picture is ever called unknown."
     found = checkpoint.calibration
     return f"""\
-A picture whose score for «none of these» is above {checkpoint.unknown_threshold:.3f} is called unknown; {ACCEPTED:.0%} of the
-augmented validation pictures are below. Of drawn bodies and textures that it had not learnt from,
+A picture whose score for «none of these» is above {checkpoint.unknown_threshold:.3f} is called unknown;
+{ACCEPTED:.0%} of the augmented validation pictures are below. Of drawn bodies and textures that it had not learnt from,
 {found["outliers_called_unknown"]:.0%} are above (area under the ROC curve {found["outlier_auroc"]:.3f})."""
 
 

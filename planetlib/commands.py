@@ -102,8 +102,11 @@ def train_run(options) -> int:
 
 def cross_validate(options) -> int:
     """`planetlib crossval`"""
+    import pandas as pd
+
     from planetlib import crossval
     from planetlib.data import require_same_classes
+    from planetlib.evaluate import evaluate_predictions
     from planetlib.settings import load_settings
     from planetlib.tables import read_samples
 
@@ -114,12 +117,15 @@ def cross_validate(options) -> int:
         code = report_unreadable(_make_table(settings.data, settings.seed, table, options.audit))
     samples = read_samples(table)
     require_same_classes(settings.data, table)
-    scores, _ = crossval.cross_validate(settings, samples, options.folds, options.seeds)
+    scores, predictions = crossval.cross_validate(settings, samples, options.folds, options.seeds)
     print(scores.round(4).to_string(index=False))
+    by_seed = pd.DataFrame({seed: evaluate_predictions(rows).summary for seed, rows in predictions.groupby("seed")}).T
+    by_seed = by_seed[["accuracy", "calibration_error", "mean_confidence_when_wrong", "called_unknown"]].astype(float)
+    print(by_seed.rename_axis("seed").reset_index().round(4).to_string(index=False, na_rep=""))
     found = crossval.summarize_scores(scores)
     print(f"accuracy {found['accuracy']:.2%}, 95 % Wilson interval {found['low']:.2%} to {found['high']:.2%} "
-          f"({found['images']} images; folds are not independent, so take it as a guide); mean of {found['seeds']} "
-          f"seeds, from {found['seed_low']:.2%} to {found['seed_high']:.2%}")  # fmt: skip
+          f"({found['images']} images; folds are not independent, so take it as a guide); seeds' means "
+          f"from {found['seed_low']:.2%} to {found['seed_high']:.2%}")  # fmt: skip
     print(f"balanced accuracy {found['balanced_accuracy']:.2%}, mean of folds")
     print(f"written to {settings.run / 'crossval.csv'} and {settings.run / 'crossval_predictions.csv'}")
     return code

@@ -119,7 +119,7 @@ def _check_file(path: str) -> dict:
         return {"status": "unreadable", **blank, "error": error.reason}
 
 
-def split_samples(checked: pd.DataFrame, seed: int = 0, fractions: dict[str, float] = SPLITS) -> pd.DataFrame:
+def split_samples(checked: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Deals the readable pictures of each class into train, val and test.
 
     A group of copies is never torn apart: no test picture is also a training picture. Each class is dealt by itself, so
@@ -129,7 +129,6 @@ def split_samples(checked: pd.DataFrame, seed: int = 0, fractions: dict[str, flo
         checked: what `check_samples` returns, or `audit.audit_samples`, which adds `group`; without it only equal files
             share a group.
         seed: of the deal.
-        fractions: share of each split; they add up to 1.
 
     Returns:
         The samples table: `path, label, split, sha256, group`, in the order of `checked`, without unreadable files.
@@ -144,12 +143,12 @@ def split_samples(checked: pd.DataFrame, seed: int = 0, fractions: dict[str, flo
     few = [
         f"'{label}' has {(leaders.label == label).sum()}"
         for label in sorted(checked.label.unique())
-        if (leaders.label == label).sum() < len(fractions)
+        if (leaders.label == label).sum() < len(SPLITS)
     ]
     if few:
         raise DataError(
-            f"too few different readable pictures to fill {', '.join(fractions)}: {', '.join(few)}; "
-            f"add pictures until there are {len(fractions)} or take the class folder away"
+            f"too few different readable pictures to fill {', '.join(SPLITS)}: {', '.join(few)}; "
+            f"add pictures until there are {len(SPLITS)} or take the class folder away"
         )
     split_of: dict[int, str] = {}
     for label, part in leaders.groupby("label"):
@@ -158,7 +157,7 @@ def split_samples(checked: pd.DataFrame, seed: int = 0, fractions: dict[str, flo
         groups = rng.permutation(part.group.to_numpy()).tolist()
         pictures = sizes[groups].sum()
         for left, name in ((2, "test"), (1, "val")):
-            room = max(1, round(pictures * fractions[name]))
+            room = max(1, round(pictures * SPLITS[name]))
             dealt: list[int] = []
             for group in groups:
                 if sizes[group] <= room and len(groups) - len(dealt) > left:

@@ -4,6 +4,7 @@ import gzip
 import io
 import math
 import os
+import re
 import stat
 import struct
 import warnings
@@ -228,11 +229,14 @@ def _decode_fits(name: str, content: bytes) -> tuple[np.ndarray, dict]:
         raise UnreadableImage(name, "a FITS file, which needs astropy: pip install 'planetlib[fits]'") from error
     try:
         with fits.open(io.BytesIO(content)) as hdus:
-            hdu = next((hdu for hdu in hdus if hdu.is_image and len(hdu.shape) > 1), None)
-            if hdu is None:
+            place = next((place for place, hdu in enumerate(hdus) if hdu.is_image and len(hdu.shape) > 1), None)
+            if place is None:
                 raise UnreadableImage(name, "a FITS file without an image")
+            hdu = hdus[place]
             *planes, height, width = hdu.shape
             _require_size(name, width, height)
+            if isinstance(hdu, fits.CompImageHDU):
+                _require_honest_tiles(name, content, place, hdu.tile_shape, hdu.shape)
             plane = hdu.section[(*[0] * len(planes), slice(None), slice(None))]
         values = plane.astype(np.float64)
         picture = _stretch(values, *ZScaleInterval().get_limits(values) if np.isfinite(values).any() else (0, 0))
@@ -243,6 +247,27 @@ def _decode_fits(name: str, content: bytes) -> tuple[np.ndarray, dict]:
     note = f"first of {math.prod(planes)} planes" if math.prod(planes) > 1 else ""
     facts = {"format": "FITS", "mode": plane.dtype.name, "width": width, "height": height, "note": note}
     return picture[::-1].copy(), facts
+
+
+def _require_honest_tiles(name: str, content: bytes, place: int, tile_shape: tuple, shape: tuple) -> None:
+    """Refuses a .fz where gzip makes more of a tile than its pixels, be it a thousand times: astropy unpacks all."""
+    from astropy.io import fits
+
+    most = 8 * math.prod(map(min, tile_shape, shape))  # bytes, as no pixel of FITS has more than 8
+    used = math.prod(math.ceil(side / tile) for side, tile in zip(shape[-2:], tile_shape[-2:]))  # by the first plane
+    with fits.open(io.BytesIO(content), disable_image_compression=True) as hdus:
+        table = hdus[place]
+        columns = {"GZIP_COMPRESSED_DATA"}
+        if str(table.header["ZCMPTYPE"]).startswith("GZIP"):
+            columns.add("COMPRESSED_DATA")
+        heap = table.fileinfo()["datLoc"] + table.header.get("THEAP", table.header["NAXIS1"] * table.header["NAXIS2"])
+        for column in columns & set(table.columns.names):
+            if not re.match(r"\d*[PQ]B", str(table.columns[column].format)):
+                raise UnreadableImage(name, f"damaged (a column {column} that is not of bytes)")
+            for size, start in table.data.view(np.ndarray)[column][:used].tolist():
+                tile = gzip.GzipFile(fileobj=io.BytesIO(content[heap + start : heap + start + size]))
+                if size and len(tile.read(most + 1)) > most:
+                    raise UnreadableImage(name, f"too large (a tile of more than {most:,} bytes, unpacked)")
 
 
 def _stand_upright(image: Image.Image) -> Image.Image:

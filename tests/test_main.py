@@ -461,6 +461,7 @@ def test_crossval_prints_an_interval_and_goes_on_where_it_stopped(run, fixture_f
     assert (
         first.code == 0 and "% Wilson interval " in first.out and "(24 images; folds are not independent" in first.out
     )
+    assert " accuracy  calibration_error  mean_confidence_when_wrong  called_unknown\n    3 " in first.out
     assert len(pd.read_csv(tmp_path / "crossval_predictions.csv")) == 24
     assert list(pd.read_csv(tmp_path / "crossval.csv").seed) == [3, 3]
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pt")}
