@@ -1,9 +1,10 @@
 """Transfer learning on pictures of planets, from raw images to explained predictions.
 
-Modules, ground floor first (nothing imports upwards): `disk`, `images`, `texture`, `render`, `variety`, `outliers`,
-`settings`, `transforms`, `tables`, `distributed`; `data`, `model`; `fetch`, `audit`, `checkpoint`, `runtime`; `views`,
-`unknowns`, `classify`, `resume`, `scale`, `export`, `evaluate`, `calibrate`, `card`; `loop`, `stage`, `train`;
-`explain`, `crossval`, `faithful`; `sheets`, `figures`, `widgets`; `notebooks`, `commands`, `answers`, `__main__`.
+Modules, ground floor first (nothing imports upwards): `disk`, `files`, `fits`, `images`, `texture`, `render`,
+`variety`, `outliers`, `settings`, `transforms`, `tables`, `distributed`; `data`, `model`; `fetch`, `audit`,
+`checkpoint`, `runtime`; `views`, `unknowns`, `classify`, `resume`, `scale`, `export`, `evaluate`, `calibrate`,
+`card`; `loop`, `stage`, `train`; `explain`, `crossval`, `faithful`; `sheets`, `figures`, `widgets`; `notebooks`,
+`commands`, `answers`, `__main__`.
 No module is imported here, so that `planetlib --help` answers at once.
 """
 

@@ -68,7 +68,8 @@ def explain_files(options) -> int:
     from planetlib.classify import Classifier
     from planetlib.explain import DEFAULT_METHOD, map_activation, overlay_map
     from planetlib.figures import save_figure, show_maps
-    from planetlib.images import UnreadableImage, read_image
+    from planetlib.files import UnreadableImage
+    from planetlib.images import read_image
     from planetlib.sheets import describe_prediction, name_picture
 
     classifier = Classifier.load(options.run, device=options.device)

@@ -23,7 +23,8 @@ from planetlib import PlanetlibError
 from planetlib.checkpoint import Checkpoint, find_checkpoint
 from planetlib.data import find_images, path_text, progress_bar
 from planetlib.disk import name_failures
-from planetlib.images import UnreadableImage, decode_image
+from planetlib.files import UnreadableImage
+from planetlib.images import decode_image
 from planetlib.model import choose_device
 from planetlib.runtime import OpenVinoRuntime, TorchRuntime, choose_runtime, pass_pieces
 from planetlib.tables import DataError, write_rows

@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from planetlib import list_few
-from planetlib.images import SUFFIXES, UnreadableImage, decode_image, read_file, read_image
+from planetlib.files import UnreadableImage, read_file
+from planetlib.images import SUFFIXES, decode_image, read_image
 from planetlib.tables import DataError, read_samples, write_table
 from planetlib.transforms import draw_augmented, fit_to_square, to_tensor
 

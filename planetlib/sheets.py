@@ -12,7 +12,8 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 from planetlib import printable
 from planetlib.data import progress_bar
 from planetlib.disk import open_whole
-from planetlib.images import UnreadableImage, read_image
+from planetlib.files import UnreadableImage
+from planetlib.images import read_image
 from planetlib.tables import class_probabilities
 from planetlib.transforms import fit_to_square
 

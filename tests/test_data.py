@@ -25,7 +25,8 @@ from planetlib.data import (
     split_samples,
     write_blind_test,
 )
-from planetlib.images import UnreadableImage, read_image
+from planetlib.files import UnreadableImage
+from planetlib.images import read_image
 from planetlib.tables import DataError, write_table
 from planetlib.transforms import fit_to_square, make_training_transform
 

@@ -2,22 +2,20 @@
 
 import gzip
 import io
-import os
-import socket
 import struct
 import subprocess
 import sys
 import time
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from PIL import ExifTags, Image, PngImagePlugin
 
-from planetlib import images, printable
-from planetlib.images import SUFFIXES, UnreadableImage, _read_plain_png, decode_image, read_image
+from planetlib import images
+from planetlib.files import UnreadableImage
+from planetlib.images import SUFFIXES, _read_plain_png, decode_image, read_image
 from tests.conftest import encode, encode_fits
 
 SIDE = 16
@@ -175,16 +173,6 @@ def test_bad_bytes_are_named_as_bytes():
         read_image(b"")
 
 
-def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
-    def refuse(path):
-        raise PermissionError(13, "Permission denied", str(path))
-
-    (tmp_path / "a.png").write_bytes(PLAIN)
-    monkeypatch.setattr(Path, "read_bytes", refuse)  # the superuser may read everything
-    with pytest.raises(UnreadableImage, match="a.png: no permission to read it$"):
-        read_image(tmp_path / "a.png")
-
-
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # pytest undoes the library's own filter
 @pytest.mark.parametrize("limit", [SIDE**2 - 1, SIDE**2 // 2 - 1], ids=["beyond the limit", "beyond twice the limit"])
 def test_a_decompression_bomb_is_not_unpacked(monkeypatch, limit):
@@ -298,121 +286,11 @@ def test_a_damaged_second_frame_does_not_spoil_the_first(every_format):
     np.testing.assert_array_equal(read_image(torn), read_image(content))
 
 
-# FITS
-
-
-def test_fits_is_stretched_as_viewers_do_with_the_first_row_below():
-    sky = np.random.default_rng(0).normal(1000, 5, (40, 60))
-    sky[:10, 50:] = 60_000  # a star that would leave everything else black
-    sky[30, 30] = np.nan
-    picture = read_image(encode_fits(fits.PrimaryHDU(np.float32(sky))))
-    assert (picture[-10:, 50:] == 255).all() and (picture[9, 30] == 0).all()
-    assert 50 < picture[:20, :20].mean() < 200 and picture[:20, :20].std() > 20
-
-
-def test_of_a_cube_the_first_plane_is_read_and_no_more():
-    cube = np.stack([FLOAT, FLOAT.T, FLOAT.T])
-    np.testing.assert_array_equal(read_image(encode_fits(fits.PrimaryHDU(cube))), read_image(SKY))
-    assert decode_image(encode_fits(fits.PrimaryHDU(cube)))[1] == {
-        "format": "FITS", "mode": "float32", "width": SIDE, "height": SIDE, "note": "first of 3 planes"
-    }  # fmt: skip
-
-
-def test_without_astropy_a_fits_file_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "astropy.io", None)
-    with pytest.raises(UnreadableImage, match=r"a FITS file, which needs astropy: pip install 'planetlib\[fits\]'$"):
-        read_image(SKY)
-
-
-def test_a_zipped_bomb_is_not_unpacked(monkeypatch):
-    monkeypatch.setattr(images, "LARGEST_FILE", 5000)
-    with pytest.raises(UnreadableImage, match="too large .more than 5,000 bytes, unpacked"):
-        read_image(gzip.compress(SKY))
-
-
-@pytest.mark.parametrize(("algorithm", "kind"), [("GZIP_1", np.int16), ("GZIP_2", np.int16), ("RICE_1", np.float32)])
-def test_a_tile_that_unpacks_to_more_than_its_pixels_is_not_unpacked(algorithm, kind):
-    large = np.zeros((SIDE, 3000), kind)  # numbers with a point, all equal, are not for Rice: gzip packs them
-    packed = encode_fits(fits.PrimaryHDU(), fits.CompImageHDU(large, compression_type=algorithm, tile_shape=(1, 3000)))
-    assert read_image(packed).shape == (SIDE, 3000, 3)
-    assert packed.count(b"                3000") == 2  # width of picture and tile, which the bomb belies
-    with pytest.raises(UnreadableImage, match="too large .a tile of more than 128 bytes, unpacked"):
-        read_image(packed.replace(b"                3000", b"                  16"))
-
-
-# What else may lie at a path
-
-
-def reason_for(path) -> str:
-    with pytest.raises(UnreadableImage) as caught:
-        read_image(path)
-    return caught.value.reason
-
-
-def test_a_pipe_a_socket_and_a_device_are_not_opened(tmp_path, monkeypatch):
-    os.mkfifo(tmp_path / "pipe.png")
-    monkeypatch.chdir(tmp_path)  # the name of a socket may be 100 bytes long
-    with socket.socket(socket.AF_UNIX) as there:
-        there.bind("socket.png")
-        places = [tmp_path / "pipe.png", tmp_path / "socket.png", os.devnull]
-        monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("a pipe would be waited for"))
-        assert {reason_for(path) for path in places} == {"a pipe, socket or device, not a file"}
-
-
-def test_links_that_lead_nowhere_or_to_a_folder_say_so(tmp_path):
-    (tmp_path / "folder").mkdir()
-    for name, target in {"nothing.png": "gone", "circle.png": "circle.png", "folder.png": "folder"}.items():
-        (tmp_path / name).symlink_to(target)
-    assert reason_for(tmp_path / "nothing.png") == "a link to nothing"
-    assert reason_for(tmp_path / "circle.png").startswith("cannot be opened (Too many levels of symbolic links")
-    assert reason_for(tmp_path / "folder.png") == "a link to a folder, which is not followed; name the folder itself"
-
-
-def test_a_folder_that_may_not_be_looked_into_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # the superuser may look into everything
-    assert reason_for(tmp_path) == "a folder that may not be looked into"
-
-
-def test_a_file_that_vanishes_between_two_looks_is_told(tmp_path, monkeypatch):
-    (tmp_path / "a.png").write_bytes(PLAIN)
-    read = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda path: (path.unlink(), read(path)))
-    assert reason_for(tmp_path / "a.png") == "no such file"
-
-
-def test_a_file_of_gigabytes_is_not_read(tmp_path):
-    with open(tmp_path / "a.jpg", "wb") as file:
-        file.write(PHOTO)
-        file.truncate(5 << 30)  # nearly all of it a hole, which takes no room on the disk
-    start = time.process_time()
-    assert reason_for(tmp_path / "a.jpg") == "too large (5,368,709,120 bytes; at most 536,870,912)"
-    assert time.process_time() - start < 0.5
-
-
 def test_junk_is_not_stepped_over_for_ever():
     start = time.process_time()
     with pytest.raises(UnreadableImage, match="no picture within 1,000,000 reads"):
         read_image(b"\xff\xd8\xff" + bytes(20 << 20))
     assert time.process_time() - start < 4
-
-
-@pytest.mark.parametrize("name", ["two\nlines", "a \"b\" 'c'", "é木", "\u202egnp.exe", "\x1b[31mred", "n" * 251])
-def test_names_of_every_kind_are_read_and_shown_on_one_line(tmp_path, name):
-    (tmp_path / f"{name}.png").write_bytes(PLAIN)
-    assert read_image(tmp_path / f"{name}.png").shape == (SIDE, SIDE, 3)
-    shown = printable(name)
-    assert shown.isprintable() and shown.isascii() >= (not name.isprintable())
-    assert (shown == name) == name.isprintable()
-
-
-def test_bytes_that_are_no_text_are_read_too(tmp_path):
-    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
-    try:
-        path.write_bytes(PLAIN)
-    except OSError:
-        pytest.skip("this file system takes no such names")
-    assert read_image(path).shape == (SIDE, SIDE, 3)
-    assert printable(path.name) == "\\udcff.png"
 
 
 @pytest.mark.parametrize("mode", ["La", "RGBa"])

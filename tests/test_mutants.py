@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from planetlib.images import UnreadableImage, read_image
+from planetlib.files import UnreadableImage
+from planetlib.images import read_image
 
 SECONDS = 2  # of the processor's time, for one file
 MEGABYTES = 600  # beyond what was taken before; a header that lies asks for as much as the pixel limit allows

@@ -11,7 +11,8 @@ from itables.widget import ITable
 from PIL import Image as PillowImage
 
 from planetlib.classify import Classifier
-from planetlib.images import UnreadableImage, read_image
+from planetlib.files import UnreadableImage
+from planetlib.images import read_image
 from planetlib.sheets import make_contact_sheet
 from planetlib.transforms import fit_to_square
 from planetlib.widgets.panel import Panel, PictureView

@@ -9,7 +9,8 @@ import pandas as pd
 from ipywidgets import Dropdown, HBox, IntSlider, Layout
 
 from planetlib.classify import Classifier
-from planetlib.images import UnreadableImage, read_image
+from planetlib.files import UnreadableImage
+from planetlib.images import read_image
 from planetlib.tables import DataError
 from planetlib.widgets.panel import Panel, PictureView
 

@@ -17,7 +17,8 @@ from PIL import Image as PillowImage
 from planetlib.classify import Classifier
 from planetlib.disk import open_whole
 from planetlib.explain import COLOURS, DEFAULT_METHOD, METHODS, map_activation, overlay_map
-from planetlib.images import UnreadableImage, read_image
+from planetlib.files import UnreadableImage
+from planetlib.images import read_image
 from planetlib.sheets import describe_prediction, draw_explanation, write_caption
 from planetlib.tables import class_probabilities
 from planetlib.transforms import fit_to_square

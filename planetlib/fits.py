@@ -1,0 +1,102 @@
+"""FITS files, as astronomers keep them, to RGB; and numbers of any range to grey."""
+
+import gzip
+import io
+import math
+import re
+import warnings
+import zlib
+
+import numpy as np
+
+from planetlib.files import LARGEST_FILE, UnreadableImage, one_line, require_size
+
+warnings.filterwarnings("ignore", module=r"astropy\.")  # of oddities; see `images`
+
+
+@np.errstate(all="ignore")  # within ZScale
+def decode_fits(name: str, content: bytes) -> tuple[np.ndarray, dict]:
+    """The first plane of the first image, and the facts, as `images.decode_image`; `name` is for errors."""
+    try:
+        from astropy.io import fits
+        from astropy.visualization import ZScaleInterval
+    except ImportError as error:
+        raise UnreadableImage(name, "a FITS file, which needs astropy: pip install 'planetlib[fits]'") from error
+    try:
+        with fits.open(io.BytesIO(content)) as hdus:
+            place = next((place for place, hdu in enumerate(hdus) if hdu.is_image and len(hdu.shape) > 1), None)
+            if place is None:
+                raise UnreadableImage(name, "a FITS file without an image")
+            hdu = hdus[place]
+            *planes, height, width = hdu.shape
+            require_size(name, width, height)
+            if isinstance(hdu, fits.CompImageHDU):
+                _require_honest_tiles(name, content, place, hdu.tile_shape, hdu.shape)
+            plane = hdu.section[(*[0] * len(planes), slice(None), slice(None))]
+        values = plane.astype(np.float64)
+        picture = stretch(values, *ZScaleInterval().get_limits(values) if np.isfinite(values).any() else (0, 0))
+    except UnreadableImage:
+        raise
+    except Exception as error:  # astropy has its own, and those of all that it calls
+        raise UnreadableImage(name, f"damaged or truncated ({one_line(error)})") from error
+    note = f"first of {math.prod(planes)} planes" if math.prod(planes) > 1 else ""
+    facts = {"format": "FITS", "mode": plane.dtype.name, "width": width, "height": height, "note": note}
+    return picture[::-1].copy(), facts
+
+
+def _require_honest_tiles(name: str, content: bytes, place: int, tile_shape: tuple, shape: tuple) -> None:
+    """Refuses a .fz where gzip makes more of a tile than its pixels, be it a thousand times: astropy unpacks all."""
+    from astropy.io import fits
+
+    most = 8 * math.prod(map(min, tile_shape, shape))  # bytes, as no pixel of FITS has more than 8
+    used = math.prod(math.ceil(side / tile) for side, tile in zip(shape[-2:], tile_shape[-2:]))  # by the first plane
+    with fits.open(io.BytesIO(content), disable_image_compression=True) as hdus:
+        table = hdus[place]
+        columns = {"GZIP_COMPRESSED_DATA"}
+        if str(table.header["ZCMPTYPE"]).startswith("GZIP"):
+            columns.add("COMPRESSED_DATA")
+        heap = table.fileinfo()["datLoc"] + table.header.get("THEAP", table.header["NAXIS1"] * table.header["NAXIS2"])
+        for column in columns & set(table.columns.names):
+            if not re.match(r"\d*[PQ]B", str(table.columns[column].format)):
+                raise UnreadableImage(name, f"damaged (a column {column} that is not of bytes)")
+            for size, start in table.data.view(np.ndarray)[column][:used].tolist():
+                tile = gzip.GzipFile(fileobj=io.BytesIO(content[heap + start : heap + start + size]))
+                if size and len(tile.read(most + 1)) > most:
+                    raise UnreadableImage(name, f"too large (a tile of more than {most:,} bytes, unpacked)")
+
+
+def unzip(name: str, content: bytes) -> bytes:
+    """The FITS file in a .fits.gz; nothing else that is compressed is of use, nor is a bomb unpacked."""
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            if (start := file.read(9)) != b"SIMPLE  =":
+                raise UnreadableImage(name, "not an image, whatever its name says")
+            rest = file.read(LARGEST_FILE)
+            if file.read(1):
+                raise UnreadableImage(name, f"too large (more than {LARGEST_FILE:,} bytes, unpacked)")
+            return start + rest
+    except (OSError, EOFError, zlib.error) as error:
+        raise UnreadableImage(name, f"damaged or truncated ({one_line(error)})") from error
+
+
+@np.errstate(all="ignore")  # what is not a number is dealt with
+def stretch(values: np.ndarray, low: float = -np.inf, high: float = np.inf) -> np.ndarray:
+    """Numbers (H, W), which are overwritten, as grey uint8 (H, W, 3): black at `low`, white at `high`.
+
+    Limits that are not finite are those of the numbers. Astronomical pictures mark missing pixels with NaN: black.
+
+    Raises:
+        ValueError: no number is finite, or they span more than a float holds.
+    """
+    finite = np.isfinite(values)
+    if not finite.any():
+        raise ValueError("no pixel has a finite value")
+    low = max(low, values.min(where=finite, initial=np.inf))
+    high = min(high, values.max(where=finite, initial=-np.inf))
+    if not np.isfinite(span := high - low):
+        raise ValueError(f"values from {low:g} to {high:g}")
+    np.nan_to_num(values, copy=False, nan=low)
+    values.clip(low, high, out=values)
+    values -= low
+    values *= 255 / span if span > 0 else 0
+    return np.repeat(values.round(out=values).astype(np.uint8)[:, :, None], 3, axis=2)
