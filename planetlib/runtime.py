@@ -175,8 +175,8 @@ class NormedConvolution(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (B, C', H', W') of maps (B, C, H, W)."""
-        norm, mean = self.norm, self.norm.running_mean
-        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        norm, mean, variance = self.norm, *map(self.norm.get_buffer, ("running_mean", "running_var"))
+        scale = norm.weight * (variance + norm.eps).rsqrt()
         self.convolution.weight = self.weight * scale.view(-1, 1, 1, 1)
         self.convolution.bias = norm.bias + scale * (-mean if self.bias is None else self.bias - mean)
         return self.convolution(maps)

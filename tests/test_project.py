@@ -184,6 +184,17 @@ def test_every_module_has_its_tests():
     assert {module_name(path).strip("_") for path in MODULES} - {""} - tested == through_another
 
 
+def test_every_guard_stands_in_the_tree_with_a_test():
+    guards = tomllib.loads((PROJECT / "tests" / "guards.toml").read_text(encoding="utf-8"))["guard"]
+    for guard in guards:
+        file, _, test = guard["test"].partition("::")
+        assert (PROJECT / guard["file"]).read_text(encoding="utf-8").count(guard["old"]) == 1, guard["name"]
+        assert f"def {test.partition('[')[0]}(" in (PROJECT / file).read_text(encoding="utf-8") or not test, guard[
+            "name"
+        ]
+    assert len({guard["name"] for guard in guards}) == len(guards) > 90
+
+
 def test_nothing_is_named_for_having_no_better_name():
     assert not [path for path in committed_files() if re.search(r"util|helper|misc|common", path.name)]
 
