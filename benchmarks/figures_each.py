@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from planetlib.model import PlanetClassifier
+from planetlib.model import Network
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
     transform = transforms.Compose([transforms.Resize((size, size)), transforms.ToTensor()])
     paths = sorted(path for path in Path(options.folder).rglob("*") if path.is_file())
     names = sorted({path.parent.name for path in paths})
-    model = PlanetClassifier(options.backbone, len(names), "reference", "random").eval()
+    model = Network(options.backbone, len(names), "reference", "random").eval()
     out, rows = Path(options.out), []
     for number, path in enumerate(paths):
         image = Image.open(path).convert("RGB")

@@ -18,9 +18,9 @@ import onnxruntime
 import torch
 
 from benchmarks.predict import make_run
+from planetlib.batch.export import export_checkpoint
 from planetlib.checkpoint import Checkpoint, find_checkpoint
 from planetlib.classify import Classifier
-from planetlib.export import export_checkpoint
 from planetlib.model import use_precision
 
 

@@ -18,7 +18,7 @@ from planetlib.data import find_samples
 from planetlib.settings import FIXTURE
 
 CHILD = """import resource, sys
-from planetlib.__main__ import main
+from planetlib.cli import main
 code = main(sys.argv[1:])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 sys.exit(code)"""

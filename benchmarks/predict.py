@@ -24,7 +24,7 @@ from planetlib.checkpoint import Checkpoint
 from planetlib.classify import Classifier
 from planetlib.data import find_samples
 from planetlib.images import read_image
-from planetlib.model import PlanetClassifier
+from planetlib.model import Network
 from planetlib.settings import FIXTURE
 
 SHORT = {"images": 8, "repeats": 1, "figures": 2, "size": 64}
@@ -43,7 +43,7 @@ def link_images(data: Path, count: int, folder: Path) -> list[Path]:
 def make_run(backbone: str, size: int | None, folder: Path, names: list[str]) -> Path:
     """A run folder with random weights, which cost what trained ones do."""
     torch.manual_seed(0)
-    model = PlanetClassifier(backbone, len(names), weights="random")
+    model = Network(backbone, len(names), weights="random")
     checkpoint = Checkpoint(backbone, "linear", names, size or model.image_size, "pad", dict(model.state_dict()))
     checkpoint.save(folder / "finetune.pt")
     return folder

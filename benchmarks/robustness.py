@@ -19,13 +19,13 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.trainers import SHORT
-from planetlib.audit import audit_samples
 from planetlib.classify import Classifier
 from planetlib.data import check_samples, find_samples, split_samples
-from planetlib.evaluate import evaluate_predictions, find_foreign
+from planetlib.evaluate import evaluate_predictions, find_strangers
+from planetlib.files.tables import write_table
 from planetlib.settings import FIXTURE, Settings, load_settings
-from planetlib.tables import write_table
-from planetlib.train import train_stage
+from planetlib.study.copies import audit_samples
+from planetlib.train import train_phase
 
 #: row → what differs from the default settings
 TRAINED = {
@@ -46,7 +46,7 @@ DERIVED = {"head only": "head.pt"}
 def train_variant(settings: Settings, samples: pd.DataFrame) -> None:
     write_table(samples, settings.run / "samples.csv")
     for stage in ("head", "finetune"):
-        train_stage(stage, settings, samples, resume=True)
+        train_phase(stage, settings, samples, resume=True)
 
 
 def add_renders(
@@ -84,10 +84,10 @@ def score_unknown_kinds(both: pd.DataFrame, photos: pd.DataFrame) -> dict[str, f
     def rate(table: pd.DataFrame) -> pd.Series:
         return table.unknown_score if trained else 1 - table.confidence
 
-    foreign = find_foreign(both)
+    foreign = find_strangers(both)
     if not foreign.any():
         return {"unknowns, AUROC": float("nan"), "unknowns, let through": float("nan")}
-    threshold = rate(photos[~find_foreign(photos)]).quantile(0.95)
+    threshold = rate(photos[~find_strangers(photos)]).quantile(0.95)
     return {
         "unknowns, AUROC": 100 * roc_auc_score(foreign, rate(both)),
         "unknowns, let through": 100 * (rate(both)[foreign] <= threshold).mean(),

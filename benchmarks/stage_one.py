@@ -29,9 +29,9 @@ from torchvision import transforms
 
 from benchmarks.trainers import SHORT, Clock, Peer
 from planetlib.data import make_samples
+from planetlib.files.tables import write_table
 from planetlib.settings import FIXTURE, Settings, load_settings
-from planetlib.stage import StageRun
-from planetlib.tables import write_table
+from planetlib.train import Phase
 
 EPOCHS = 15
 WAYS = ("kept", "computed", "each epoch", "script")
@@ -41,12 +41,12 @@ def time_stage(settings: Settings, samples: pd.DataFrame, keep: bool) -> float:
     """Seconds of stage one with an empty run folder or, with `keep`, with one that holds the views."""
     shutil.rmtree(settings.run, ignore_errors=True)
     if keep:
-        views = StageRun("head", settings, samples, progress=False).views.values()
+        views = Phase("head", settings, samples, progress=False).views.values()
         for view in views:
             for number in view.numbers:
                 view.load(number)
     started = time.perf_counter()
-    StageRun("head", settings, samples, progress=False).train()
+    Phase("head", settings, samples, progress=False).train()
     return time.perf_counter() - started
 
 

@@ -29,8 +29,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from planetlib.files.tables import read_samples, write_table
 from planetlib.settings import FIXTURE, PROJECT
-from planetlib.tables import read_samples, write_table
 
 
 def run_engine(engine: str, table: Path, seed: int, started: float, limit: float, short: bool) -> dict:

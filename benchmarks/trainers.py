@@ -21,9 +21,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from planetlib.data import load_pixels
-from planetlib.model import IMAGENET_MEAN, IMAGENET_STD, PlanetClassifier, use_precision
+from planetlib.model import IMAGENET_MEAN, IMAGENET_STD, Network, use_precision
 from planetlib.settings import load_settings
-from planetlib.stage import StageRun
+from planetlib.train import Phase
 
 BACKBONE = "efficientnet_lite0"
 #: processes that decode ahead, of the peers; planetlib has as many
@@ -99,7 +99,7 @@ def train_ours(samples: pd.DataFrame, seed: int, clock: Clock, short: bool, prof
         settings = load_settings(profile, data=Path(samples.path[0]).parent.parent, run=Path(folder), **choices)
         pictures = None
 
-        class TestedRun(StageRun):
+        class TestedRun(Phase):
             def _keep(self, *arguments) -> None:
                 super()._keep(*arguments)
                 clock.test(lambda: pictures.rate(self.rate_network()))
@@ -148,7 +148,7 @@ class Peer:
         self, samples: pd.DataFrame, seed: int, clock: Clock, short: bool, make_head: Callable[[int], nn.Module]
     ):
         torch.manual_seed(seed)
-        whole = PlanetClassifier(BACKBONE, samples.label.nunique())
+        whole = Network(BACKBONE, samples.label.nunique())
         self.samples, self.clock, self.size = samples, clock, 64 if short else whole.image_size
         self.body = whole.backbones[BACKBONE]
         with torch.no_grad():
@@ -250,7 +250,7 @@ def train_fastai(samples: pd.DataFrame, seed: int, clock: Clock, short: bool) ->
     from fastai.vision.learner import default_split, model_meta
 
     fastai.set_seed(seed, reproducible=True)
-    whole = PlanetClassifier(BACKBONE, samples.label.nunique())
+    whole = Network(BACKBONE, samples.label.nunique())
     size = 64 if short else whole.image_size
     pictures = clock.leave_out(lambda: TestPictures(samples, size, "squash"))
     table = samples[samples.split != "test"].assign(held_out=samples.split == "val")

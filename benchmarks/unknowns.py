@@ -27,13 +27,12 @@ from sklearn.preprocessing import normalize
 from torch import Tensor
 
 from benchmarks.robustness import make_table
-from planetlib.calibrate import fit_temperature
+from planetlib.calibrate import fit_temperature, score_unknown
 from planetlib.classify import Classifier
 from planetlib.data import find_samples, load_pixels
 from planetlib.evaluate import evaluate_predictions, undo_temperature
-from planetlib.tables import read_samples, write_table
+from planetlib.files.tables import read_samples, write_table
 from planetlib.transforms import to_tensor
-from planetlib.unknowns import score_unknown
 
 NEIGHBOURS = 5
 

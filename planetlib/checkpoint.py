@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from planetlib import PlanetlibError
-from planetlib.disk import open_whole
-from planetlib.model import BACKBONES, DETECTOR_STAGES, HEADS, PlanetClassifier
+from planetlib.files.whole import open_whole
+from planetlib.model import BACKBONES, DETECTOR_STAGES, HEADS, Network
 from planetlib.settings import LEAST, MOST
 from planetlib.transforms import RECIPES
 
@@ -56,7 +56,7 @@ class Checkpoint:
         epoch: of that stage, from 1.
         metrics: of that epoch, on the validation split.
         temperature: logits are divided by it before the softmax.
-        detector: of pictures of none of the classes, see `planetlib.unknowns`; empty until the stage is calibrated.
+        detector: of pictures of none of the classes, see `planetlib.calibrate`; empty until the stage is calibrated.
         unknown_threshold: a picture whose score for «none of these» is above this is `unknown`.
         calibration: what was found when temperature, detector and threshold were fitted.
         recipe: `Settings.recipe_choices()`.
@@ -143,7 +143,7 @@ class Checkpoint:
             good = isinstance(values, dict) and all(isinstance(key, str) for key in values)
             yield name, good and all(type(value) is Tensor for value in values.values()), "tensors by name"
 
-    def build_model(self) -> PlanetClassifier:
+    def build_model(self) -> Network:
         """The model with these weights, in evaluation mode, channels last.
 
         Raises:
@@ -151,7 +151,7 @@ class Checkpoint:
                 ask for.
         """
         outputs = len(self.class_names) + len(self.outlier_kinds)
-        model = PlanetClassifier(self.backbone, outputs, self.head, weights="random")
+        model = Network(self.backbone, outputs, self.head, weights="random")
         of = f"of '{self.backbone}' with head '{self.head}' and {outputs} outputs"
         _require_alike("weights", self.state_dict, model.state_dict(), of)
         model.load_state_dict(self.state_dict)

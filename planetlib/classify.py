@@ -20,16 +20,16 @@ import torch
 from torch import Tensor
 
 from planetlib import PlanetlibError
+from planetlib.batch.runtime import OpenVinoRuntime, choose_runtime
+from planetlib.calibrate import score_unknown
 from planetlib.checkpoint import Checkpoint, find_checkpoint
 from planetlib.data import find_images, path_text, progress_bar
-from planetlib.disk import name_failures
-from planetlib.files import UnreadableImage
+from planetlib.files.read import UnreadableImage
+from planetlib.files.tables import DataError, write_rows
+from planetlib.files.whole import name_failures
 from planetlib.images import decode_image
-from planetlib.model import choose_device
-from planetlib.runtime import OpenVinoRuntime, TorchRuntime, choose_runtime, pass_pieces
-from planetlib.tables import DataError, write_rows
+from planetlib.model import TorchRuntime, choose_device, pass_pieces
 from planetlib.transforms import fit_to_square, to_tensor
-from planetlib.unknowns import score_unknown
 
 NOTHING = torch.empty(0, 0), torch.empty(0)  # what is found in no picture
 
@@ -246,7 +246,7 @@ def write_predictions(
     Args:
         tables: pieces of the predictions table.
         path: of the CSV.
-        append: to the rows that `<path>.part` holds, see `planetlib.resume`.
+        append: to the rows that `<path>.part` holds, see `planetlib.batch.resume`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

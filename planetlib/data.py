@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from planetlib import list_few
-from planetlib.files import UnreadableImage, read_file
+from planetlib.files.read import UnreadableImage, read_file
+from planetlib.files.tables import DataError, read_samples, write_table
 from planetlib.images import SUFFIXES, decode_image, read_image
-from planetlib.tables import DataError, read_samples, write_table
 from planetlib.transforms import draw_augmented, fit_to_square, to_tensor
 
 SPLITS = {"train": 0.70, "val": 0.15, "test": 0.15}

@@ -11,8 +11,8 @@ from scipy.special import softmax
 from scipy.stats import binomtest
 from sklearn.metrics import classification_report, confusion_matrix, roc_auc_score
 
-from planetlib.disk import open_whole
-from planetlib.tables import DataError, write_table
+from planetlib.files.tables import DataError, write_table
+from planetlib.files.whole import open_whole
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def evaluate_predictions(predictions: pd.DataFrame, bins: int = 10) -> Evaluatio
         DataError: no row has both a label, one of the network's classes, and a prediction.
     """
     labelled = predictions[(predictions.label != "") & (predictions.status != "unreadable")]
-    foreign = find_foreign(labelled)
+    foreign = find_strangers(labelled)
     known = labelled[~foreign]
     if known.empty:
         raise DataError("nothing to evaluate: no picture has both a known class and a prediction")
@@ -87,7 +87,7 @@ def evaluate_predictions(predictions: pd.DataFrame, bins: int = 10) -> Evaluatio
     )
 
 
-def find_foreign(predictions: pd.DataFrame) -> pd.Series:
+def find_strangers(predictions: pd.DataFrame) -> pd.Series:
     """Which rows (bool) have a label that is none of the network's classes; a row without a label is not one."""
     names = {column.removeprefix("prob_") for column in predictions if column.startswith("prob_")}
     return ~predictions.label.isin(names | {""})

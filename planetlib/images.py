@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from planetlib.files import UnreadableImage, one_line, read_file, require_size
-from planetlib.fits import decode_fits, stretch, unzip
+from planetlib.files.fits import decode_fits, stretch, unzip
+from planetlib.files.read import UnreadableImage, one_line, read_file, require_size
 
 SUFFIXES = {".png", ".apng", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jp2"}
 SUFFIXES |= {".j2k", ".fits", ".fit", ".fts", ".fits.gz", ".fz"}

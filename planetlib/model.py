@@ -1,15 +1,19 @@
 """Backbones, head and freezing by stage."""
 
 import contextlib
+import copy
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from threading import BoundedSemaphore
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from planetlib import PlanetlibError, require_known
 
@@ -19,6 +23,10 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 HEADS = ("linear", "reference")
+#: images that a core passes through a network at a time: of more, the maps no longer fit into its cache
+PIECE = 8
+
+Net = TypeVar("Net", bound=nn.Module)
 
 
 class WeightsUnavailable(PlanetlibError):
@@ -112,7 +120,7 @@ def backbone_licences(backbone: str) -> dict[str, str]:
     return {name: _PARTS[name].licence for name in BACKBONES[backbone]}
 
 
-class PlanetClassifier(nn.Module):
+class Network(nn.Module):
     """Backbone(s), global average pooling and a head.
 
     Args:
@@ -212,7 +220,7 @@ class PlanetClassifier(nn.Module):
             self.get_stage(name).requires_grad_(name in self.free_stages)
         self.train(self.training)
 
-    def train(self, mode: bool = True) -> "PlanetClassifier":
+    def train(self, mode: bool = True) -> "Network":
         """As in torch, but frozen stages stay in evaluation mode, and with `norm` frozen all of the backbone."""
         super().train(mode)
         for name in self.stage_names if self.norm == "frozen" else set(self.stage_names) - set(self.free_stages):
@@ -262,3 +270,120 @@ def use_precision(precision: str, device: torch.device) -> Iterator[str]:
     precision = choose_precision(precision, device)
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         yield precision
+
+
+class Embedder(nn.Module):
+    """A model as prediction needs it: logits and what the detector of unknowns looks at, in one pass."""
+
+    def __init__(self, model: Network):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, outputs) and pooled features (B, S) of images (B, 3, H, W), uint8 0–255 or float 0–1."""
+        maps = self.model.pass_trunk(images, DETECTOR_STAGES)
+        features, lower = self.model.embed(maps, DETECTOR_STAGES)
+        return self.model.head(features), lower
+
+
+class Tail(nn.Module):
+    """The part of a model that training goes on from: maps of `pass_trunk` → logits; it shares the model's weights."""
+
+    def __init__(self, model: Network, tail: int):
+        super().__init__()
+        self.model, self.tail = model, tail
+        # In a tuple, as the model registers their parameters.
+        self.stages = (fold_shared(model) if model.norm == "frozen" else model,)
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        """Logits (B, outputs) of maps (B, C, H, W), one of each backbone, float32 or bfloat16."""
+        if not torch.is_autocast_enabled(maps[0].device.type):  # which takes maps as they are
+            maps = tuple(values.float() for values in maps)
+        return self.model.head(self.stages[0].embed(maps, self.tail)[0])
+
+
+class TorchRuntime:
+    """A copy of the model whose norms are folded into its convolutions, with its weights in the precision it runs in.
+
+    Args:
+        model: in evaluation mode; is not changed.
+        device: that computes.
+        precision: `float32`, `bfloat16` or `auto`.
+    """
+
+    def __init__(self, model: Network, device: torch.device, precision: str):
+        self.device = device
+        model = fold_copy(model, choose_precision(precision, device))
+        self.embedder = Embedder(model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # On an accelerator one batch is copied while another is computed; more would only take up its memory.
+        self.turns = nullcontext() if device.type == "cpu" else BoundedSemaphore(2)
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        if self.device.type == "cuda":  # from pinned memory the copy runs beside the arithmetic
+            images = images.pin_memory()
+        with self.turns, torch.inference_mode():
+            logits, lower = self.embedder(images.to(self.device, non_blocking=True))
+            return logits.cpu(), lower.cpu()
+
+
+def pass_pieces(network: Callable[[Tensor], Iterable[Tensor]], images: Tensor, device: torch.device) -> list[Tensor]:
+    """What a network on a device makes of images (B, 3, H, W); on a processor `PIECE` of them at a time."""
+    pieces = images.split(PIECE if device.type == "cpu" else max(1, len(images)))
+    return [torch.cat(parts) for parts in zip(*map(network, pieces))]
+
+
+def fold_copy(model: Network, precision: str) -> Network:
+    """A copy in evaluation mode that holds its weights in `float32` or `bfloat16`, the norms folded.
+
+    The head stays in float32: it is small, and rounding logits costs more than rounding maps.
+    """
+    model = fold_norms(copy.deepcopy(model).eval())
+    model.backbones.to(getattr(torch, precision))
+    return model
+
+
+def fold_shared(model: Network) -> Network:
+    """The same parameters in a model without norms; gradients come to those of convolutions and of norms as before."""
+    shared = {id(values): values for values in (*model.parameters(), *model.buffers())}
+    return fold_norms(copy.deepcopy(model, shared), NormedConvolution)
+
+
+class NormedConvolution(nn.Module):
+    """A convolution W and the BatchNorm after it, whose statistics are frozen, as one.
+
+    γ (W x − μ) / σ + β = (γ W / σ) x + β − γ μ / σ: the norm is applied to the weights, which are few, and not to the
+    maps, of which each pass, and more so each pass back, costs about as much as a convolution does on a processor.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d):
+        super().__init__()
+        self.convolution, self.norm, self.weight, self.bias = convolution, norm, convolution.weight, convolution.bias
+        del convolution.weight, convolution.bias  # are computed from now on
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (B, C', H', W') of maps (B, C, H, W)."""
+        norm, mean, variance = self.norm, *map(self.norm.get_buffer, ("running_mean", "running_var"))
+        scale = norm.weight * (variance + norm.eps).rsqrt()
+        self.convolution.weight = self.weight * scale.view(-1, 1, 1, 1)
+        self.convolution.bias = norm.bias + scale * (-mean if self.bias is None else self.bias - mean)
+        return self.convolution(maps)
+
+
+def fold_norms(module: Net, fuse: Callable = fuse_conv_bn_eval) -> Net:
+    """Folds each BatchNorm into the convolution before it, in place; the module computes what it did, but for rounding.
+
+    Taken for the one before it is the one defined before it, as it is in every backbone here.
+
+    Args:
+        module: any.
+        fuse: convolution, norm → what takes the place of both.
+    """
+    before = None
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.BatchNorm2d) and before and isinstance(before[1], nn.Conv2d):
+            setattr(module, before[0], fuse(before[1], child))
+            setattr(module, name, getattr(child, "act", nn.Identity()))  # timm's norms carry their activation
+        else:
+            fold_norms(child, fuse)
+        before = name, child
+    return module

@@ -56,9 +56,9 @@ class Settings:
         image_size: side of the square the network sees, in pixels; None takes the backbone's own.
         recipe: a name in `planetlib.transforms.RECIPES`; how pictures are fitted to the square and augmented.
         strength: of the augmentation; 0 is none, 1 the recipe's. By name of the step, it is that step's alone.
-        rendered: pictures drawn by `planetlib.variety` that are mixed into the training of each class that it can draw.
-        outliers: pictures of each kind in `planetlib.outliers` that are mixed into the training, as classes of their
-            own that are never predicted (Hendrycks et al. 2019, arXiv:1812.04606); 0 leaves unknowns undetected.
+        rendered: pictures drawn by `planetlib.draw.variety` mixed into the training of each class it can draw.
+        outliers: pictures of each kind in `planetlib.draw.outliers` mixed into the training, as classes of their own
+            that are never predicted (Hendrycks et al. 2019, arXiv:1812.04606); 0 leaves unknowns undetected.
         views: augmented views of each training image, which epochs meet in turn; 0 draws a new one in each epoch.
         head_epochs: epochs of stage one (the backbone is frozen).
         finetune_epochs: epochs of stage two (the backbone's tail is free).

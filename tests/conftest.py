@@ -15,7 +15,7 @@ from PIL import ExifTags, Image
 
 from planetlib.data import make_samples
 from planetlib.settings import Settings
-from planetlib.train import train_stage
+from planetlib.train import train_phase
 
 SEVEN = ["earth", "jupiter", "mars", "moon", "neptune", "saturn", "uranus"]
 COLOURS = {"blue": (60, 90, 220), "green": (70, 200, 80), "red": (220, 60, 50)}
@@ -79,7 +79,7 @@ def trained_run(fixture_folder, samples, tmp_path_factory) -> Settings:
         precision="float32", workers=0, device="cpu", outliers=4, finetune_lr=1e-4,
     )  # fmt: skip
     for stage in ("head", "finetune"):
-        train_stage(stage, settings, samples, progress=False)
+        train_phase(stage, settings, samples, progress=False)
     return settings
 
 

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from planetlib.audit import audit_samples, find_copies, list_copies
 from planetlib.data import check_samples, find_samples, split_samples
+from planetlib.draw.render import write_rendered_set
 from planetlib.images import read_image
-from planetlib.render import write_rendered_set
 from planetlib.settings import PROJECT
+from planetlib.study.copies import audit_samples, find_copies, list_copies
 
 PLANETS = PROJECT.parent / "shared" / "data" / "planets"
 

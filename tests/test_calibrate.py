@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from planetlib.calibrate import calibrate, fit_temperature
 from planetlib.checkpoint import Checkpoint
-from planetlib.views import outlier_kinds
+from planetlib.features import outlier_kinds
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from nbconvert.filters import markdown2html
 
-from planetlib.card import CARD, add_evaluation, write_card
 from planetlib.checkpoint import Checkpoint
 from planetlib.evaluate import evaluate_predictions
+from planetlib.show.card import CARD, add_evaluation, write_card
 from tests.conftest import predictions_of
 
 

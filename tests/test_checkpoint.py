@@ -18,7 +18,7 @@ from planetlib.checkpoint import (
     read_torch,
     write_torch,
 )
-from planetlib.model import PlanetClassifier
+from planetlib.model import Network
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def checkpoint() -> Checkpoint:
         outlier_kinds=["sun", "texture"],
         image_size=96,
         fit="squash",
-        state_dict=dict(PlanetClassifier("efficientnet_lite0", 5, "reference", "random").state_dict()),
+        state_dict=dict(Network("efficientnet_lite0", 5, "reference", "random").state_dict()),
         stage="finetune",
         epoch=4,
         metrics={"val_loss": 0.25, "val_accuracy": 0.875},

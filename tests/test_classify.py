@@ -12,8 +12,8 @@ import torch
 from planetlib import PlanetlibError
 from planetlib.checkpoint import CheckpointError
 from planetlib.classify import Classifier, gather_inputs, write_predictions
+from planetlib.files.tables import DataError
 from planetlib.images import read_image
-from planetlib.tables import DataError
 
 PROBABILITIES = ["prob_blue", "prob_green", "prob_red"]
 COLUMNS = ["path", "label", "predicted", "confidence", "unknown_score", "status", "error", "note", *PROBABILITIES]

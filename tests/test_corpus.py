@@ -11,7 +11,7 @@ from PIL import Image
 
 from planetlib.classify import Classifier, gather_inputs, write_predictions
 from planetlib.data import check_samples, path_text
-from planetlib.tables import restore
+from planetlib.files.tables import restore
 from tests.conftest import encode
 
 CORPUS = os.environ.get("PLANETLIB_CORPUS")  # taken before the tests clear the environment

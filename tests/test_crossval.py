@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from planetlib import crossval
 from planetlib.checkpoint import CheckpointError
-from planetlib.crossval import cross_validate, make_folds, summarize_scores
 from planetlib.evaluate import wilson_interval
+from planetlib.files.tables import DataError
 from planetlib.settings import Settings
-from planetlib.tables import DataError
+from planetlib.study import crossval
+from planetlib.study.crossval import cross_validate, make_folds, summarize_scores
 
 
 def table_of(per_class: int = 20, copies: int = 4) -> pd.DataFrame:
@@ -91,7 +91,7 @@ def test_an_interrupt_ends_it_and_keeps_what_is_done(settings, samples, monkeypa
         history.attrs["interrupted"] = True
         return history
 
-    monkeypatch.setattr(crossval, "train_stage", interrupt)
+    monkeypatch.setattr(crossval, "train_phase", interrupt)
     with pytest.raises(KeyboardInterrupt):
         cross_validate(settings.replace(run=tmp_path), samples, folds=2, seeds=[0], progress=False)
 

@@ -25,9 +25,9 @@ from planetlib.data import (
     split_samples,
     write_blind_test,
 )
-from planetlib.files import UnreadableImage
+from planetlib.files.read import UnreadableImage
+from planetlib.files.tables import DataError, write_table
 from planetlib.images import read_image
-from planetlib.tables import DataError, write_table
 from planetlib.transforms import fit_to_square, make_training_transform
 
 SIZE = 24

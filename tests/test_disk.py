@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from planetlib import PlanetlibError
-from planetlib.disk import explain_failure, lock_folder, name_failures, open_whole
+from planetlib.files.whole import explain_failure, lock_folder, name_failures, open_whole
 
 
 def write(path, content: bytes) -> None:
@@ -79,7 +79,7 @@ def test_other_failures_are_told_as_they_are():
 
 HOLDER = """
 import sys, time
-from planetlib.disk import lock_folder
+from planetlib.files.whole import lock_folder
 with lock_folder(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)

@@ -11,26 +11,27 @@ import pytest
 import torch
 from torch import nn
 
-from planetlib import PlanetlibError, distributed
+from planetlib import PlanetlibError
+from planetlib.batch import processes as distributed
 from planetlib.checkpoint import Checkpoint
-from planetlib.tables import write_table
-from planetlib.train import train_stage
+from planetlib.files.tables import write_table
+from planetlib.train import train_phase
 
 # Dropout is left out, as each process draws masks of its own. Stage two is interrupted in its second epoch.
 TWO_PROCESSES = """
 import json, sys
 import torch
 from torch import nn
-from planetlib.distributed import find_rank, join_processes
+from planetlib.batch.processes import find_rank, join_processes
 from planetlib.settings import Settings
-from planetlib.tables import read_samples
-from planetlib.train import train_stage
+from planetlib.files.tables import read_samples
+from planetlib.train import train_phase
 
 nn.Dropout.forward = lambda self, values: values
 join_processes()
 torch.set_num_threads(1)
 settings, samples = Settings(**json.loads(sys.argv[1])), read_samples(sys.argv[2])
-train_stage("head", settings, samples)
+train_phase("head", settings, samples)
 step, calls = torch.optim.AdamW.step, []
 
 def interrupted(self, *arguments, **options):
@@ -41,7 +42,7 @@ def interrupted(self, *arguments, **options):
 
 torch.optim.AdamW.step = interrupted
 for resume in (False, True):
-    history = train_stage("finetune", settings, samples, resume=resume)
+    history = train_phase("finetune", settings, samples, resume=resume)
     print("epochs", len(history), "of", find_rank())
 """
 
@@ -66,7 +67,7 @@ def test_two_processes_have_the_loss_curve_of_one(trained_run, uneven, tmp_path,
     one, two = (trained_run.replace(run=tmp_path / name, **changes) for name in ("one", "two"))
     monkeypatch.setattr(nn.Dropout, "forward", lambda self, values: values)
     for stage in ("head", "finetune"):
-        expected = train_stage(stage, one, uneven, progress=False)
+        expected = train_phase(stage, one, uneven, progress=False)
     kinds = len(Checkpoint.load(one.run / "head.pt").outlier_kinds)
     assert ((uneven.split == "train").sum() + 2 * kinds) % 7 == 1  # the last batch is one picture
 

@@ -16,7 +16,7 @@ from planetlib.evaluate import (
     wilson_interval,
     write_evaluation,
 )
-from planetlib.tables import DataError
+from planetlib.files.tables import DataError
 
 pytestmark = pytest.mark.filterwarnings("error")  # a report is no place for warnings about absent classes
 

@@ -12,13 +12,13 @@ from planetlib.checkpoint import Checkpoint
 from planetlib.classify import Classifier
 from planetlib.explain import METHODS, map_activation, overlay_map
 from planetlib.images import read_image
-from planetlib.model import PlanetClassifier
+from planetlib.model import Network
 
 
 def make_classifier(backbone: str, fit: str = "pad") -> Classifier:
     """A classifier with random weights."""
     torch.manual_seed(0)
-    weights = PlanetClassifier(backbone, 3, weights="random").state_dict()
+    weights = Network(backbone, 3, weights="random").state_dict()
     return Classifier(Checkpoint(backbone, "linear", ["a", "b", "c"], 64, fit, dict(weights)), "cpu")
 
 

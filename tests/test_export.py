@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from planetlib import PlanetlibError
+from planetlib.batch.export import export_checkpoint
 from planetlib.checkpoint import Checkpoint
 from planetlib.classify import Classifier
-from planetlib.export import export_checkpoint
 from planetlib.images import read_image
-from planetlib.model import PlanetClassifier
+from planetlib.model import Network
 
 TOLERANCE = 1e-4  # of probabilities
 
@@ -58,7 +58,7 @@ def test_the_file_says_what_is_needed_to_use_it(exported, classifier):
 def test_an_ensemble_that_was_never_calibrated_can_be_exported(tmp_path):
     pytest.importorskip("onnxscript")
     torch.manual_seed(0)
-    weights = PlanetClassifier("ensemble", 3, weights="random").state_dict()
+    weights = Network("ensemble", 3, weights="random").state_dict()
     classifier = Classifier(
         Checkpoint("ensemble", "linear", ["a", "b", "c"], 64, "pad", dict(weights)), "cpu", "float32"
     )

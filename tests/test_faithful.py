@@ -8,7 +8,7 @@ import torch
 
 from planetlib.classify import Classifier
 from planetlib.explain import METHODS, map_activation
-from planetlib.faithful import (
+from planetlib.study.faithful import (
     BETTER_HIGH,
     compare_methods,
     correlate_maps,

@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from planetlib.fetch import LISTING, fetch_planets
+from planetlib.files.download import LISTING, fetch_planets
+from planetlib.files.tables import DataError
 from planetlib.settings import PROJECT
-from planetlib.tables import DataError
 
 NAMES = ("a0", "a1", "a2", "b0", "b1", "b2")
 FILES = {f"{name[0]}/{name[0]} planet_{name[1]}.png": name.encode() * 99 for name in NAMES}
@@ -165,7 +165,7 @@ def test_a_server_with_less_than_came_before_does_not_block_the_way(fetch, serve
 
 
 def test_a_server_that_falls_silent_is_given_up(fetch, server, tmp_path, monkeypatch):
-    monkeypatch.setattr("planetlib.fetch.TIMEOUT", 0.3)
+    monkeypatch.setattr("planetlib.files.download.TIMEOUT", 0.3)
     server.whole_answers, server.failure, server.silent = 4, "silence", threading.Event()
     with pytest.raises(DataError, match=r"download failed \(.*timed out\); .*run the same command again to go on"):
         fetch()

@@ -10,7 +10,7 @@ from PIL import Image
 from planetlib.classify import Classifier
 from planetlib.data import check_samples
 from planetlib.evaluate import evaluate_predictions
-from planetlib.figures import (
+from planetlib.show.figures import (
     plot_calibration,
     plot_class_accuracy,
     plot_class_counts,
@@ -26,7 +26,7 @@ from planetlib.figures import (
     show_predictions,
     show_samples,
 )
-from planetlib.sheets import BLUE, GREY, RED, TILE, describe_prediction
+from planetlib.show.sheets import BLUE, GREY, RED, TILE, describe_prediction
 from tests.conftest import SEVEN, predictions_of, row_of
 
 MANY = [f"a class with a long name {index:02d}" for index in range(25)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from planetlib import printable
-from planetlib.files import UnreadableImage, read_file
+from planetlib.files.read import UnreadableImage, read_file
 
 CONTENT = b"bytes"
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-import planetlib.fits
-from planetlib.files import UnreadableImage
+import planetlib.files.fits
+from planetlib.files.read import UnreadableImage
 from planetlib.images import decode_image, read_image
 from tests.conftest import encode_fits
 
@@ -41,7 +41,7 @@ def test_without_astropy_a_fits_file_says_what_to_install(monkeypatch):
 
 
 def test_a_zipped_bomb_is_not_unpacked(monkeypatch):
-    monkeypatch.setattr(planetlib.fits, "LARGEST_FILE", 5000)
+    monkeypatch.setattr(planetlib.files.fits, "LARGEST_FILE", 5000)
     with pytest.raises(UnreadableImage, match="too large .more than 5,000 bytes, unpacked"):
         read_image(gzip.compress(SKY))
 

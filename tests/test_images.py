@@ -14,7 +14,7 @@ from astropy.io import fits
 from PIL import ExifTags, Image, PngImagePlugin
 
 from planetlib import images
-from planetlib.files import UnreadableImage
+from planetlib.files.read import UnreadableImage
 from planetlib.images import SUFFIXES, _read_plain_png, decode_image, read_image
 from tests.conftest import encode, encode_fits
 

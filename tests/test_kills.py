@@ -22,12 +22,12 @@ import pandas as pd
 import pytest
 import torch
 
-from planetlib.__main__ import main
 from planetlib.checkpoint import Checkpoint, read_torch
 from planetlib.classify import Classifier
+from planetlib.cli import main
 from planetlib.data import find_samples
-from planetlib.fetch import fetch_planets
-from planetlib.tables import MARKS, read_marks, read_samples, write_table
+from planetlib.files.download import fetch_planets
+from planetlib.files.tables import MARKS, read_marks, read_samples, write_table
 from planetlib.widgets import LabelReview
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
@@ -41,7 +41,7 @@ TINY = ["--image-size", 32, "--outliers", 1, "--rendered", 0, "--head-epochs", 2
 def processes():
     """New processes that need not import torch again, forked from one that has."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "planetlib.commands", "planetlib.train", "planetlib.resume"])
+    context.set_forkserver_preload([__name__, "planetlib.cli", "planetlib.train", "planetlib.batch.resume"])
     return context
 
 

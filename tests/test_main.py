@@ -20,12 +20,12 @@ import pandas as pd
 import pytest
 from PIL import ExifTags, Image
 
-import planetlib.answers
+import planetlib.cli
 from planetlib import __version__
-from planetlib.__main__ import main
-from planetlib.disk import LOCK, lock_folder
+from planetlib.cli import main
 from planetlib.explain import METHODS
-from planetlib.fetch import fetch_planets
+from planetlib.files.download import fetch_planets
+from planetlib.files.whole import LOCK, lock_folder
 from planetlib.images import read_image
 
 COLUMNS = [
@@ -145,7 +145,7 @@ def test_help_names_every_command(run):
 HEAVY = {"torch", "numpy", "pandas", "sklearn", "matplotlib", "ipywidgets", "cv2", "PIL"}
 
 
-HELP = "from planetlib.__main__ import main\ntry: main(['train', '--help'])\nexcept SystemExit: pass"
+HELP = "from planetlib.cli import main\ntry: main(['train', '--help'])\nexcept SystemExit: pass"
 
 
 @pytest.mark.parametrize("ask", ["import planetlib", HELP], ids=["import", "help"])
@@ -158,7 +158,7 @@ def test_help_and_import_answer_at_once_without_loading_torch(ask):
 
 def test_predict_loads_nothing_that_draws_or_trains(trained_run, fixture_folder, tmp_path):
     words = ["predict", fixture_folder, "--run", trained_run.run, "--out", tmp_path, "--pictures", "none"]
-    ask = f"import sys; from planetlib.__main__ import main; main({[*map(str, words)]!r}); print(*sys.modules)"
+    ask = f"import sys; from planetlib.cli import main; main({[*map(str, words)]!r}); print(*sys.modules)"
     modules = subprocess.check_output([sys.executable, "-c", ask], text=True).splitlines()[-1].split()
     others = {"matplotlib", "seaborn", "ipywidgets", "sklearn", "pytorch_grad_cam", "tensorboard", "planetlib.train"}
     assert "torch" in modules and not others & set(modules)
@@ -600,7 +600,7 @@ def test_predict_without_pictures_writes_the_table_alone(predict, nested, tmp_pa
 
 @pytest.mark.parametrize("choice, drawn", [("sample", 3), ("all", 8)])
 def test_predict_draws_a_sample_or_all(choice, drawn, predict, fixture_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(planetlib.answers, "SAMPLE_PICTURES", 3)
+    monkeypatch.setattr(planetlib.cli, "SAMPLE_PICTURES", 3)
     answer, table = predict(fixture_folder / "red", "--pictures", choice, "--batch-size", 2)
     assert len(table) == 8 and f"\n{drawn} of them drawn: " in answer.out
     assert names(tmp_path / "out" / "pictures") == [f"{index:06d}_red {index}.jpg" for index in range(drawn)]
@@ -608,7 +608,7 @@ def test_predict_draws_a_sample_or_all(choice, drawn, predict, fixture_folder, t
 
 def test_predict_holds_no_more_rows_than_it_draws(predict, fixture_folder, monkeypatch):
     held = []
-    monkeypatch.setattr(planetlib.answers, "SAMPLE_PICTURES", 3)
+    monkeypatch.setattr(planetlib.cli, "SAMPLE_PICTURES", 3)
     monkeypatch.setattr(
         pd, "concat", lambda tables, concat=pd.concat, **options: held.append(tables) or concat(tables, **options)
     )

@@ -15,7 +15,7 @@ from torchvision import models
 from torchvision.transforms.functional import normalize
 
 from planetlib import PlanetlibError
-from planetlib.model import BACKBONES, PlanetClassifier, WeightsUnavailable, choose_device, use_precision
+from planetlib.model import BACKBONES, Network, WeightsUnavailable, choose_device, use_precision
 
 FEATURES = {"efficientnet_lite0": 1280, "efficientnet_b3": 1536, "resnet50": 2048}
 TORCHVISION = {
@@ -25,9 +25,9 @@ TORCHVISION = {
 
 
 @pytest.fixture(scope="module", params=sorted(BACKBONES))
-def model(request) -> PlanetClassifier:
+def model(request) -> Network:
     torch.manual_seed(0)
-    return PlanetClassifier(request.param, classes=3, weights="random")
+    return Network(request.param, classes=3, weights="random")
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_an_unknown_norm_is_told(model):
 
 
 def test_a_new_model_is_frozen_save_for_its_head():
-    model = PlanetClassifier("resnet50", 3, weights="random")
+    model = Network("resnet50", 3, weights="random")
     assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == {
         "head.1.weight",
         "head.1.bias",
@@ -149,7 +149,7 @@ def test_a_new_model_is_frozen_save_for_its_head():
 
 
 def test_reference_head_has_three_layers():
-    head = PlanetClassifier("resnet50", 7, head="reference", weights="random").head
+    head = Network("resnet50", 7, head="reference", weights="random").head
     assert [(part.in_features, part.out_features) for part in head if isinstance(part, torch.nn.Linear)] == [
         (2048, 1024),
         (1024, 512),
@@ -163,7 +163,7 @@ def test_default_backbone_computes_what_timm_computes_with_the_installed_weights
     # Two names for the same entry end alike: `_blocks.0._bn1.running_mean`, `blocks.0.0.bn1.running_mean`.
     assert [key.split(".")[-1] for key in stored] == [key.split(".")[-1] for key in net.state_dict()]
     net.load_state_dict(dict(zip(net.state_dict(), stored.values(), strict=True)))
-    model = PlanetClassifier("efficientnet_lite0", 3).eval()
+    model = Network("efficientnet_lite0", 3).eval()
     with torch.inference_mode():
         expected = net.double()((images / 255).double() * 2 - 1)
         logits = net.classifier(model.double().features(images))
@@ -174,7 +174,7 @@ def test_default_backbone_computes_what_timm_computes_with_the_installed_weights
 @pytest.mark.parametrize("backbone", ["efficientnet_b3", "resnet50", "ensemble"])
 def test_torchvision_weights_are_taken_from_the_torch_cache(backbone, torch_cache):
     nets = {name: lay_weights(torch_cache, name) for name in BACKBONES[backbone]}
-    model = PlanetClassifier(backbone, 3)
+    model = Network(backbone, 3)
     for name, net in nets.items():
         laid, loaded = net.state_dict(), model.backbones[name].state_dict()
         assert len(laid) - len(loaded) == 2  # torchvision's own classifier, which comes last, is left out
@@ -189,7 +189,7 @@ def test_features_are_those_of_torchvision_side_by_side(torch_cache, images):
         with torch.inference_mode():
             expected.append(net(normalize((images / 255).double(), recommended.mean, recommended.std)))
     with torch.inference_mode():
-        features = PlanetClassifier("ensemble", 3).double().eval().features(images)
+        features = Network("ensemble", 3).double().eval().features(images)
     torch.testing.assert_close(features, torch.cat(expected, 1), rtol=1e-3, atol=0)
     assert all(part.std() > 0 for part in expected)
 
@@ -197,7 +197,7 @@ def test_features_are_those_of_torchvision_side_by_side(torch_cache, images):
 @pytest.mark.parametrize("backbone", ["efficientnet_b3", "resnet50", "ensemble"])
 def test_unreachable_weights_are_an_error_that_names_the_ways_on(backbone, torch_cache):
     with pytest.raises(WeightsUnavailable) as caught:
-        PlanetClassifier(backbone, 3)
+        Network(backbone, 3)
     first = BACKBONES[backbone][0]
     text, url = str(caught.value), TORCHVISION[first][1].url
     assert f"'{first}' could not be loaded from {url} (<urlopen error no route to host>)" in text
@@ -211,13 +211,13 @@ def test_a_cache_that_cannot_be_written_is_told_with_the_ways_on(tmp_path, monke
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "file"))
     told = r"could not be loaded from https.*Not a directory.*or in a folder that can be written .* named by TORCH_HOME"
     with pytest.raises(WeightsUnavailable, match=told):
-        PlanetClassifier("resnet50", 3)
+        Network("resnet50", 3)
 
 
 def test_a_torn_download_is_unavailable_weights_and_is_not_kept(torch_cache, monkeypatch):
     monkeypatch.setattr(torch.hub, "urlopen", lambda request: addinfourl(io.BytesIO(b"half a file"), Message(), "url"))
     with pytest.raises(WeightsUnavailable, match="invalid hash value"):
-        PlanetClassifier("resnet50", 3)
+        Network("resnet50", 3)
     assert list(torch_cache.iterdir()) == []
 
 
@@ -225,13 +225,13 @@ def test_a_torn_download_is_unavailable_weights_and_is_not_kept(torch_cache, mon
 def test_a_file_in_the_cache_that_holds_no_weights_is_unavailable_weights(content, torch_cache):
     (torch_cache / Path(TORCHVISION["resnet50"][1].url).name).write_bytes(content)
     with pytest.raises(WeightsUnavailable, match="'resnet50' could not be loaded"):
-        PlanetClassifier("resnet50", 3)
+        Network("resnet50", 3)
 
 
 @pytest.mark.parametrize("backbone", ["efficientnet_b3", "resnet50"])
 def test_random_weights_ask_for_no_download(backbone, torch_cache):
     sizes = {"efficientnet_b3": 300, "resnet50": 224}
-    assert PlanetClassifier(backbone, 3, weights="random").image_size == sizes[backbone]
+    assert Network(backbone, 3, weights="random").image_size == sizes[backbone]
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_random_weights_ask_for_no_download(backbone, torch_cache):
 )
 def test_unknown_choices_are_told_with_the_known_ones(choice, text):
     with pytest.raises(PlanetlibError) as caught:
-        PlanetClassifier(**{"backbone": "resnet50", "classes": 3, "weights": "random", **choice})
+        Network(**{"backbone": "resnet50", "classes": 3, "weights": "random", **choice})
     assert str(caught.value) == text
 
 

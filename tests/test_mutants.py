@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from planetlib.files import UnreadableImage
+from planetlib.files.read import UnreadableImage
 from planetlib.images import read_image
 
 SECONDS = 2  # of the processor's time, for one file

@@ -9,13 +9,13 @@ import nbformat
 import pytest
 from test_project import MACHINE_PATH
 
-import planetlib.notebooks
+import planetlib.batch.reports
 from planetlib import PlanetlibError
+from planetlib.batch.reports import NotebookFailed, run_notebooks
 from planetlib.checkpoint import CheckpointError
 from planetlib.classify import Classifier
-from planetlib.notebooks import NotebookFailed, run_notebooks
+from planetlib.files.tables import DataError, write_table
 from planetlib.settings import PROJECT
-from planetlib.tables import DataError, write_table
 
 FOLDER = PROJECT / "notebooks"
 NAMES = ["01_explore_and_augment", "02_train_head", "03_fine_tune", "04_evaluate_and_explain", "05_batch_inference"]
@@ -25,7 +25,7 @@ EXEMPT = [
     ("02_train_head", 'history.tail(3)[["epoch", '),
     ("03_fine_tune", 'history.tail(3)[["epoch", '),
     ("03_fine_tune", '{name: f"{(table.predicted == table.label).mean()'),
-    ("04_evaluate_and_explain", "from planetlib.faithful import compare_methods"),
+    ("04_evaluate_and_explain", "from planetlib.study.faithful import compare_methods"),
 ]
 
 each_notebook = pytest.mark.parametrize("name", NAMES)
@@ -182,7 +182,7 @@ def write_notebooks(tmp_path, monkeypatch):
     """Makes a folder of notebooks, each of the cells that are given, in place of the project's five."""
     folder = tmp_path / "books"
     folder.mkdir()
-    monkeypatch.setattr(planetlib.notebooks, "FOLDER", folder)
+    monkeypatch.setattr(planetlib.batch.reports, "FOLDER", folder)
 
     def write(**books: list[str]) -> Path:
         for name, sources in books.items():

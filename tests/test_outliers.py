@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from planetlib.outliers import OUTLIERS, draw_outlier, draw_outliers
+from planetlib.draw.outliers import OUTLIERS, draw_outlier, draw_outliers
 
 
 @pytest.mark.parametrize("kind", OUTLIERS)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from planetlib.render import PLANETS, render_planet, write_rendered_set
+from planetlib.draw.render import PLANETS, render_planet, write_rendered_set
 
 FIXTURE = Path(__file__).parents[1] / "data" / "fixture"
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from planetlib import PlanetlibError
+from planetlib.batch.resume import predict_resumably
 from planetlib.classify import Classifier
-from planetlib.resume import predict_resumably
 
 NAMES = ["a.png", 'quo"te.png', "line\nbreak.png", '"\n".png', "comma, semicolon;.png", "é.png", "bad.png", "b.png"]
 

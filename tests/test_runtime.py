@@ -9,27 +9,19 @@ import torch
 from torch import nn
 
 from planetlib import PlanetlibError
+from planetlib.batch.runtime import WORTH_CONVERTING, OpenVinoRuntime, choose_runtime
 from planetlib.classify import Classifier
 from planetlib.images import read_image
-from planetlib.model import BACKBONES, PlanetClassifier
-from planetlib.runtime import (
-    WORTH_CONVERTING,
-    Embedder,
-    OpenVinoRuntime,
-    Tail,
-    TorchRuntime,
-    choose_runtime,
-    fold_norms,
-)
+from planetlib.model import BACKBONES, Embedder, Network, Tail, TorchRuntime, fold_norms
 
 CPU = torch.device("cpu")
 
 
-def make_model(backbone: str) -> PlanetClassifier:
+def make_model(backbone: str) -> Network:
     """Random weights, and norms whose statistics are those of no new network, which would fold into nothing."""
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
-    model = PlanetClassifier(backbone, 5, weights="random").eval()
+    model = Network(backbone, 5, weights="random").eval()
     for part in model.modules():
         if isinstance(part, nn.BatchNorm2d):
             for values, low, high in ((part.running_mean, -0.2, 0.2), (part.running_var, 0.5, 2), (part.weight, 1, 2)):

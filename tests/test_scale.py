@@ -14,12 +14,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from planetlib import PlanetlibError, scale
-from planetlib.__main__ import main
+from planetlib import PlanetlibError
+from planetlib.batch import on_ray as scale
 from planetlib.checkpoint import Checkpoint
 from planetlib.classify import Classifier
-from planetlib.disk import LOCK
-from planetlib.tables import DataError
+from planetlib.cli import main
+from planetlib.files.tables import DataError
+from planetlib.files.whole import LOCK
 
 BATCH = 2
 
@@ -172,7 +173,7 @@ class _Dying:
 LISTENING = """
 import psutil, sys, threading
 from planetlib.checkpoint import Checkpoint
-from planetlib.scale import stream_on_ray
+from planetlib.batch.on_ray import stream_on_ray
 
 tables = stream_on_ray(Checkpoint.load(sys.argv[1]), [(path, "") for path in sys.argv[2:]], 2, 1)
 next(tables)

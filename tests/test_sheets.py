@@ -7,8 +7,8 @@ import pytest
 from matplotlib import colors
 from PIL import Image
 
-from planetlib import sheets
-from planetlib.sheets import (
+from planetlib.show import sheets
+from planetlib.show.sheets import (
     BLUE,
     GREY,
     RED,

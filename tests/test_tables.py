@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planetlib import PlanetlibError
-from planetlib.tables import (
+from planetlib.files.tables import (
     DataError,
     fingerprint_samples,
     neutralise,
@@ -198,7 +198,7 @@ def test_a_mark_that_cannot_be_written_leaves_the_earlier_ones_whole(table, monk
     def fail(*paths):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("planetlib.tables.os.replace", fail)
+    monkeypatch.setattr("planetlib.files.tables.os.replace", fail)
     with pytest.raises(OSError, match="No space left"):
         mark(table, 1, "exclude")
     assert read_marks(table)["mark"].tolist() == ["keep"]

@@ -22,12 +22,10 @@ from planetlib import PlanetlibError
 from planetlib.checkpoint import Checkpoint, CheckpointError, read_torch, write_torch
 from planetlib.classify import Classifier
 from planetlib.data import make_samples
-from planetlib.loop import make_schedule, run_epoch
-from planetlib.model import PlanetClassifier
-from planetlib.stage import StageRun
-from planetlib.tables import DataError, write_table
-from planetlib.train import train_stage
-from planetlib.views import Views
+from planetlib.features import FrozenFeatures
+from planetlib.files.tables import DataError, write_table
+from planetlib.model import Network
+from planetlib.train import Phase, make_schedule, run_epoch, train_phase
 
 COLUMNS = "stage epoch learning_rate train_loss train_accuracy val_loss val_accuracy seconds".split()
 STAGES = ["head", "finetune"]
@@ -44,7 +42,7 @@ def settings(trained_run, tmp_path):
 
 
 def train(stage, settings, samples, **options) -> pd.DataFrame:
-    return train_stage(stage, settings, samples, progress=False, **options)
+    return train_phase(stage, settings, samples, progress=False, **options)
 
 
 def weights_of(path: Path) -> dict[str, torch.Tensor]:
@@ -86,7 +84,7 @@ def interrupt_at_step(monkeypatch, number: int) -> None:
 
 
 def test_stage_one_leaves_the_backbone_as_it_was_to_the_last_bit(trained_run):
-    before = PlanetClassifier(trained_run.backbone, 3).state_dict()
+    before = Network(trained_run.backbone, 3).state_dict()
     after = weights_of(trained_run.run / "head.pt")
     backbone = [name for name in before if name.startswith("backbones.")]
     assert any(name.endswith("running_var") for name in backbone)
@@ -95,7 +93,7 @@ def test_stage_one_leaves_the_backbone_as_it_was_to_the_last_bit(trained_run):
 
 def test_stage_two_moves_the_free_stages_and_leaves_the_others_to_the_last_bit(trained_run):
     before, after = (weights_of(trained_run.run / f"{stage}.pt") for stage in STAGES)
-    free = PlanetClassifier(trained_run.backbone, 3, weights="random").last_stages(trained_run.free_stages)
+    free = Network(trained_run.backbone, 3, weights="random").last_stages(trained_run.free_stages)
     for name, value in before.items():
         is_free = name.startswith("head.") or any(name.startswith(f"backbones.{stage}.") for stage in free)
         is_norm = name.endswith(("running_mean", "running_var", "num_batches_tracked"))
@@ -159,9 +157,9 @@ DYING_RUN = """
 import json, os, signal, sys
 from pathlib import Path
 import torch
-from planetlib.tables import read_samples
+from planetlib.files.tables import read_samples
 from planetlib.settings import Settings
-from planetlib.train import train_stage
+from planetlib.train import train_phase
 
 stage, choices, samples, moment = sys.argv[1:]
 settings = Settings(**json.loads(choices))
@@ -180,7 +178,7 @@ def dying_replace(source, target):
     replace(source, target)
 
 torch.optim.AdamW.step, os.replace = dying_step, dying_replace
-train_stage(stage, settings, read_samples(samples), progress=False)
+train_phase(stage, settings, read_samples(samples), progress=False)
 """
 
 
@@ -433,7 +431,7 @@ def test_training_anew_replaces_what_tensorboard_shows(settings, samples):
 
 def test_a_class_with_fewer_pictures_weighs_more(settings, samples):
     blue = samples.index[(samples.label == "blue") & (samples.split == "train")]
-    weights = StageRun("head", settings.replace(outliers=0), samples.drop(index=blue[:4]), progress=False).class_weights
+    weights = Phase("head", settings.replace(outliers=0), samples.drop(index=blue[:4]), progress=False).class_weights
     # N / (number of classes × N of the class)
     assert weights.tolist() == pytest.approx([14 / (3 * 2), 14 / (3 * 6), 14 / (3 * 6)])
 
@@ -503,7 +501,7 @@ def test_learning_rate_rises_in_a_line_and_falls_in_a_cosine_to_zero():
 
 def test_training_meets_outliers_and_validation_does_not(settings, samples):
     for stage in STAGES:
-        batches, validation = StageRun(stage, settings, samples, progress=False)._make_batches()
+        batches, validation = Phase(stage, settings, samples, progress=False)._make_batches()
         kinds = len(Checkpoint.load(settings.run / "head.pt").outlier_kinds)
         counts = torch.bincount(torch.cat([batch[-1] for batch in batches(0)]))
         assert counts.tolist() == [6] * 3 + [settings.outliers] * kinds
@@ -512,7 +510,7 @@ def test_training_meets_outliers_and_validation_does_not(settings, samples):
 
 
 def test_without_views_each_epoch_meets_a_new_one_and_keeps_none(settings, samples):
-    batches, _ = StageRun("head", settings.replace(views=0), samples, progress=False)._make_batches()
+    batches, _ = Phase("head", settings.replace(views=0), samples, progress=False)._make_batches()
     kept = len(list((settings.run / "views").glob("*")))  # that of validation
     features = [torch.cat([batch[0] for batch in batches(epoch)]).sum() for epoch in (0, 1, 7)]
     assert len({float(value) for value in features}) == 3
@@ -520,7 +518,7 @@ def test_without_views_each_epoch_meets_a_new_one_and_keeps_none(settings, sampl
 
 
 def test_views_are_met_in_turn(settings, samples):
-    batches, _ = StageRun("finetune", settings, samples, progress=False)._make_batches()
+    batches, _ = Phase("finetune", settings, samples, progress=False)._make_batches()
     first, second, third = (torch.cat([maps for maps, _ in batches(epoch)]).sum(0) for epoch in range(3))
     torch.testing.assert_close(first, third)  # in another order
     assert not torch.allclose(first, second)
@@ -528,8 +526,10 @@ def test_views_are_met_in_turn(settings, samples):
 
 def test_both_stages_share_their_views_and_leave_none_behind(settings, samples, monkeypatch):
     computed = []
-    compute = Views._compute
-    monkeypatch.setattr(Views, "_compute", lambda self, *arguments: (computed.append(1), compute(self, *arguments)))
+    compute = FrozenFeatures._compute
+    monkeypatch.setattr(
+        FrozenFeatures, "_compute", lambda self, *arguments: (computed.append(1), compute(self, *arguments))
+    )
     train("head", settings, samples)
     assert len(computed) == 2 * settings.views
     train("finetune", settings, samples)

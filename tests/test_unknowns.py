@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from planetlib.unknowns import fit_detector, score_unknown
+from planetlib.calibrate import fit_detector, score_unknown
 
 
 @pytest.fixture

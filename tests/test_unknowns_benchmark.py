@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from planetlib.files.tables import write_table
 from planetlib.settings import PROJECT
-from planetlib.tables import write_table
 
 spec = importlib.util.spec_from_file_location("unknowns", PROJECT / "benchmarks" / "unknowns.py")
 unknowns = importlib.util.module_from_spec(spec)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from planetlib.render import PLANETS, render_planet
-from planetlib.variety import draw_palette, draw_variants, render_variant
+from planetlib.draw.render import PLANETS, render_planet
+from planetlib.draw.variety import draw_palette, draw_variants, render_variant
 
 
 def colours_of(name: str, size: int = 48, seeds: range = range(24)) -> np.ndarray:

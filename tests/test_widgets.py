@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from planetlib.classify import Classifier
+from planetlib.files.tables import DataError, read_marks, read_samples, write_table
 from planetlib.images import read_image
 from planetlib.settings import Settings
-from planetlib.tables import DataError, read_marks, read_samples, write_table
 from planetlib.transforms import draw_augmented, fit_to_square, make_training_transform, to_picture
 from planetlib.widgets import ActivationExplorer, AugmentationStudio, LabelReview, OwnPicture, PredictionsBrowser
 from planetlib.widgets.panel import SIDE, _draw_bars, encode_png

@@ -11,9 +11,9 @@ from itables.widget import ITable
 from PIL import Image as PillowImage
 
 from planetlib.classify import Classifier
-from planetlib.files import UnreadableImage
+from planetlib.files.read import UnreadableImage
 from planetlib.images import read_image
-from planetlib.sheets import make_contact_sheet
+from planetlib.show.sheets import make_contact_sheet
 from planetlib.transforms import fit_to_square
 from planetlib.widgets.panel import Panel, PictureView
 

@@ -9,9 +9,9 @@ import pandas as pd
 from ipywidgets import Dropdown, HBox, IntSlider, Layout
 
 from planetlib.classify import Classifier
-from planetlib.files import UnreadableImage
+from planetlib.files.read import UnreadableImage
+from planetlib.files.tables import DataError
 from planetlib.images import read_image
-from planetlib.tables import DataError
 from planetlib.widgets.panel import Panel, PictureView
 
 QUIET = 0.05  # seconds without a move after which the neighbours are computed

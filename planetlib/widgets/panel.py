@@ -15,12 +15,12 @@ from ipywidgets import HTML, Button, Dropdown, FloatSlider, HBox, Image, Layout,
 from PIL import Image as PillowImage
 
 from planetlib.classify import Classifier
-from planetlib.disk import open_whole
 from planetlib.explain import COLOURS, DEFAULT_METHOD, METHODS, map_activation, overlay_map
-from planetlib.files import UnreadableImage
+from planetlib.files.read import UnreadableImage
+from planetlib.files.tables import class_probabilities
+from planetlib.files.whole import open_whole
 from planetlib.images import read_image
-from planetlib.sheets import describe_prediction, draw_explanation, write_caption
-from planetlib.tables import class_probabilities
+from planetlib.show.sheets import describe_prediction, draw_explanation, write_caption
 from planetlib.transforms import fit_to_square
 
 SIDE = 288  # pixels, of a picture on the page

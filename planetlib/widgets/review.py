@@ -8,9 +8,9 @@ import pandas as pd
 from ipywidgets import HTML, Button, Dropdown, HBox, Image, IntSlider, Layout
 
 from planetlib.evaluate import rank_doubts
-from planetlib.files import UnreadableImage
+from planetlib.files.read import UnreadableImage
+from planetlib.files.tables import DataError, class_probabilities, read_marks, read_samples, write_mark
 from planetlib.images import read_image
-from planetlib.tables import DataError, class_probabilities, read_marks, read_samples, write_mark
 from planetlib.transforms import fit_to_square
 from planetlib.widgets.panel import SIDE, Panel, encode_png
 

@@ -3,8 +3,8 @@
 import nbformat
 import pytest
 
-from planetlib import notebooks
-from planetlib.notebooks import run_notebooks
+from planetlib.batch import reports as notebooks
+from planetlib.batch.reports import run_notebooks
 
 RUNS = "window.hacked = (window.hacked || 0) + 1"
 IMAGE, SCRIPT = f"<img src=x onerror='{RUNS}'>", f"<script>{RUNS}<!--"
@@ -14,9 +14,9 @@ SHOW = """
 import pandas as pd
 from IPython.display import HTML, display
 from planetlib.classify import Classifier, gather_inputs
-from planetlib.figures import show_predictions
-from planetlib.sheets import make_contact_sheet
-from planetlib.tables import read_samples
+from planetlib.show.figures import show_predictions
+from planetlib.show.sheets import make_contact_sheet
+from planetlib.files.tables import read_samples
 from planetlib.widgets import ActivationExplorer, LabelReview, OwnPicture, PredictionsBrowser
 
 classifier = Classifier.load({run!r}, device="cpu")

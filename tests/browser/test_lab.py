@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, expect
 
+from planetlib.files.tables import read_marks, read_samples
 from planetlib.settings import FIXTURE
-from planetlib.tables import read_marks, read_samples
 
 MOVED = (
     20_000  # milliseconds within which a widget has to answer on a busy machine; how fast it is, is measured elsewhere
@@ -124,7 +124,7 @@ def test_notebook_02_runs_to_its_end_without_an_error(lab, screenshot):
 
 def test_the_stop_button_ends_training_cleanly_and_keeps_the_best(lab, screenshot):
     page = lab.open("03_fine_tune")
-    cell = page.locator(".jp-CodeCell", has_text='train_stage("finetune"').first
+    cell = page.locator(".jp-CodeCell", has_text='train_phase("finetune"').first
     lab.choose("Run", "Run All Cells")
     bar = cell.locator(".jp-OutputArea", has_text=re.compile(r"finetune.*accuracy"))  # an epoch is done
     bar.wait_for(timeout=60_000)

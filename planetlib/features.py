@@ -19,28 +19,26 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from planetlib import PlanetlibError
+from planetlib.batch.processes import find_rank, wait_for_all
 from planetlib.checkpoint import library_versions
 from planetlib.data import ImageData, make_loader, progress_bar
-from planetlib.disk import open_whole
-from planetlib.distributed import find_rank, wait_for_all
-from planetlib.model import DETECTOR_STAGES, PlanetClassifier, choose_precision, use_precision
-from planetlib.outliers import OUTLIERS, draw_outliers
-from planetlib.render import PLANETS
-from planetlib.runtime import fold_copy, pass_pieces
+from planetlib.draw.outliers import OUTLIERS, draw_outliers
+from planetlib.draw.render import PLANETS
+from planetlib.draw.variety import draw_variants
+from planetlib.files.whole import open_whole
+from planetlib.model import DETECTOR_STAGES, Network, choose_precision, fold_copy, pass_pieces, use_precision
 from planetlib.settings import Settings
 from planetlib.transforms import RECIPES, make_training_transform
-from planetlib.variety import draw_variants
 
 #: of each kind of outliers, there is one for validation to so many for training
 OUTLIERS_PER_VALIDATION = 4
 #: settings that the maps depend on
 _DECIDING = "backbone weights image_size recipe strength rendered outliers batch_size seed".split()
-#: modules that draw and augment, and their files
-_DRAWERS = "data outliers render texture transforms variety".split()
-_DRAWING = [Path(__file__).with_name(f"{name}.py") for name in _DRAWERS]
+#: raised whenever the same settings and pictures would give other features: what draws, augments or passes changed
+FEATURES_FORMAT = 1
 
 
-def clear_views(run: str | os.PathLike) -> None:
+def clear_features(run: str | os.PathLike) -> None:
     """Deletes what is kept of the views in a run folder; it can be computed again."""
     shutil.rmtree(Path(run) / "views", ignore_errors=True)
 
@@ -50,7 +48,7 @@ def outlier_kinds(class_names: list[str], settings: Settings) -> list[str]:
     return [kind for kind in OUTLIERS if kind not in class_names] if settings.outliers else []
 
 
-class Views:
+class FrozenFeatures:
     """View number → what the frozen stages make of it, and the class numbers.
 
     Args:
@@ -66,9 +64,7 @@ class Views:
         numbers: of the views that are met again and again.
     """
 
-    def __init__(
-        self, split: str, settings: Settings, samples: pd.DataFrame, model: PlanetClassifier, progress: bool = True
-    ):
+    def __init__(self, split: str, settings: Settings, samples: pd.DataFrame, model: Network, progress: bool = True):
         self.settings, self.model, self.progress = settings, model, progress
         self.tail, self.folder = max(settings.free_stages, DETECTOR_STAGES), Path(settings.run) / "views"
         self.part, self.class_names = samples[samples.split == split], sorted(samples.label.unique())
@@ -117,7 +113,7 @@ class Views:
         return TensorDataset(*maps, self.labels)
 
     def embed(self, number: int) -> tuple[Tensor, Tensor]:
-        """A view passed through the tail as well: features (N, F) and (N, S) of `PlanetClassifier.embed`, float32."""
+        """A view passed through the tail as well: features (N, F) and (N, S) of `Network.embed`, float32."""
         self.model.eval()
         device, found = next(self.model.parameters()).device, []
         with torch.inference_mode(), use_precision(self.settings.precision, device):
@@ -147,8 +143,7 @@ class Views:
         choices = self.settings.recipe_choices()
         pictures = list(zip(self.part.label, self.part.sha256))
         precision = choose_precision(self.settings.precision, next(self.model.parameters()).device)
-        code = [hashlib.sha256(path.read_bytes()).hexdigest() for path in _DRAWING]
-        made = [precision, self.tail, self.validation, library_versions(), code]
+        made = [FEATURES_FORMAT, precision, self.tail, self.validation, library_versions()]
         return [[choices[name] for name in _DECIDING], pictures, *made]
 
     def _compute(self, number: int, paths: list[Path]) -> None:

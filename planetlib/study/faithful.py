@@ -12,10 +12,10 @@ from sklearn.metrics import auc
 
 from planetlib.classify import Classifier
 from planetlib.data import progress_bar
+from planetlib.draw.render import PLANETS, render_planet
 from planetlib.explain import METHODS, map_activation
 from planetlib.images import read_image
-from planetlib.model import PlanetClassifier
-from planetlib.render import PLANETS, render_planet
+from planetlib.model import Network
 from planetlib.transforms import to_picture, to_tensor
 
 STEPS = 10  # of a deletion or insertion curve
@@ -68,7 +68,7 @@ def randomize_weights(classifier: Classifier, everything: bool, seed: int = 0) -
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         outputs = len(checkpoint.class_names) + len(checkpoint.outlier_kinds)
-        fresh = PlanetClassifier(checkpoint.backbone, outputs, checkpoint.head, weights="random")
+        fresh = Network(checkpoint.backbone, outputs, checkpoint.head, weights="random")
     new = {name: value for name, value in fresh.state_dict().items() if everything or name.startswith("head.")}
     forgetful = dataclasses.replace(checkpoint, state_dict={**checkpoint.state_dict, **new})
     return Classifier(forgetful, str(classifier.device), classifier.precision)

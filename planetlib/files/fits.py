@@ -9,7 +9,7 @@ import zlib
 
 import numpy as np
 
-from planetlib.files import LARGEST_FILE, UnreadableImage, one_line, require_size
+from planetlib.files.read import LARGEST_FILE, UnreadableImage, one_line, require_size
 
 warnings.filterwarnings("ignore", module=r"astropy\.")  # of oddities; see `images`
 

@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 
 from planetlib.classify import Classifier
 from planetlib.data import SPLITS
-from planetlib.disk import open_whole
-from planetlib.evaluate import Evaluation, find_foreign
+from planetlib.evaluate import Evaluation, find_strangers
 from planetlib.explain import DEFAULT_METHOD, map_activation, overlay_map
+from planetlib.files.whole import open_whole
 from planetlib.images import read_image
-from planetlib.sheets import BLUE, GREY, TILE, describe_prediction, verbatim
+from planetlib.show.sheets import BLUE, GREY, TILE, describe_prediction, verbatim
 from planetlib.transforms import fit_to_square
 
 ORANGE, GREEN = seaborn.color_palette("colorblind").as_hex()[1:3]
@@ -210,7 +210,7 @@ def plot_unknowns(predictions: pd.DataFrame, threshold: float) -> Figure:
     """Scores for «none of these» of pictures of the classes and of others, with the threshold between them."""
     labelled = predictions[(predictions.label != "") & (predictions.status != "unreadable")]
     kinds = ["one of the classes", "none of the classes"]
-    kind = np.take(kinds, find_foreign(labelled))
+    kind = np.take(kinds, find_strangers(labelled))
     figure, axes = new_figure(width=6, height=3.2)
     seaborn.histplot(
         labelled.assign(kind=kind), x="unknown_score", hue="kind", hue_order=kinds,
@@ -238,7 +238,7 @@ def save_evaluation(
         uncalibrated: see `plot_calibration`.
         threshold: see `plot_unknowns`.
     """
-    foreign = find_foreign(predictions)
+    foreign = find_strangers(predictions)
     figures = {
         "confusion": plot_confusion(evaluation),
         "confusion_normalised": plot_confusion(evaluation, normalised=True),

@@ -17,9 +17,9 @@ from numpy import ndarray as Array
 from numpy.random import Generator
 from sklearn.datasets import load_sample_images
 
-from planetlib.render import BODIES, SEEDS_PER_SET, Body, render_body
-from planetlib.texture import GAMMA, colour_ramp, fractal_noise
-from planetlib.variety import draw_palette
+from planetlib.draw.render import BODIES, SEEDS_PER_SET, Body, render_body
+from planetlib.draw.texture import GAMMA, colour_ramp, fractal_noise
+from planetlib.draw.variety import draw_palette
 
 #: where a body may stand: from a distant disc to a close-up that fills the frame, any way up
 PLACE: dict[str, Any] = {"lean": (-60, 60), "roll": (-180, 180), "diameter": (0.25, 2), "reach": 0.4}

@@ -14,9 +14,9 @@ from planetlib.checkpoint import STAGES
 from planetlib.classify import Classifier
 from planetlib.data import SPLITS
 from planetlib.evaluate import wilson_interval
+from planetlib.files.tables import DataError, write_table
 from planetlib.settings import Settings
-from planetlib.tables import DataError, write_table
-from planetlib.train import train_stage
+from planetlib.train import train_phase
 
 
 def make_folds(samples: pd.DataFrame, folds: int = 5, seed: int = 0) -> list[pd.DataFrame]:
@@ -94,7 +94,7 @@ def cross_validate(
 def _run_fold(settings: Settings, samples: pd.DataFrame, progress: bool) -> pd.DataFrame:
     write_table(samples, settings.run / "samples.csv")
     for stage in STAGES:  # of a finished one, this only holds settings and data against it
-        if train_stage(stage, settings, samples, resume=True, progress=progress).attrs.get("interrupted"):
+        if train_phase(stage, settings, samples, resume=True, progress=progress).attrs.get("interrupted"):
             raise KeyboardInterrupt
     held_out = samples[samples.split == "test"]
     classifier = Classifier.load(settings.run, device=settings.device)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from planetlib import PlanetlibError, __version__, require_known
+from planetlib.calibrate import score_unknown
 from planetlib.checkpoint import Checkpoint
-from planetlib.runtime import Embedder, fold_norms
-from planetlib.unknowns import score_unknown
+from planetlib.model import Embedder, fold_norms
 
 FORMATS = ("onnx",)
 

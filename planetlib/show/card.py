@@ -14,8 +14,8 @@ from planetlib.calibrate import ACCEPTED
 from planetlib.checkpoint import Checkpoint
 from planetlib.classify import Classifier
 from planetlib.data import SPLITS
-from planetlib.disk import open_whole
 from planetlib.evaluate import Evaluation, evaluate_predictions, undo_temperature
+from planetlib.files.whole import open_whole
 from planetlib.model import backbone_licences
 from planetlib.settings import Settings
 

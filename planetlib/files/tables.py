@@ -14,7 +14,7 @@ from typing import cast
 import pandas as pd
 
 from planetlib import PlanetlibError, require_known
-from planetlib.disk import open_whole
+from planetlib.files.whole import open_whole
 
 #: what a person may say of a picture's label: it is right, it is `new_label`, or the picture is of no use
 MARKS = ("keep", "relabel", "exclude")

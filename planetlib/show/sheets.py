@@ -11,10 +11,10 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from planetlib import printable
 from planetlib.data import progress_bar
-from planetlib.disk import open_whole
-from planetlib.files import UnreadableImage
+from planetlib.files.read import UnreadableImage
+from planetlib.files.tables import class_probabilities
+from planetlib.files.whole import open_whole
 from planetlib.images import read_image
-from planetlib.tables import class_probabilities
 from planetlib.transforms import fit_to_square
 
 BLUE, RED, GREY = "#0173b2", "#d55e00", "#6b6b6b"  # the first two are of seaborn's `colorblind` palette

@@ -16,8 +16,8 @@ from planetlib import PlanetlibError
 from planetlib.checkpoint import Checkpoint, find_checkpoint
 from planetlib.classify import Classifier, gather_inputs, write_predictions
 from planetlib.data import progress_bar
+from planetlib.files.tables import DataError
 from planetlib.images import SUFFIXES
-from planetlib.tables import DataError
 
 #: steps in a task: what is done again where a worker is lost
 STEPS_IN_TASK = 8

@@ -12,9 +12,9 @@ from urllib.request import Request, urlopen
 import pandas as pd
 
 from planetlib.data import progress_bar
-from planetlib.disk import name_failures
+from planetlib.files.tables import DataError
+from planetlib.files.whole import name_failures
 from planetlib.settings import PROJECT
-from planetlib.tables import DataError
 
 LISTING = PROJECT / "data" / "planets.csv"
 SOURCE = (

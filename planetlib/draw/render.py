@@ -16,8 +16,7 @@ import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
 
-from planetlib.disk import open_whole
-from planetlib.texture import (
+from planetlib.draw.texture import (
     GAMMA,
     colour_ramp,
     cratered_heights,
@@ -27,6 +26,7 @@ from planetlib.texture import (
     smooth_step,
     twirl_points,
 )
+from planetlib.files.whole import open_whole
 
 SEEDS_PER_SET = 100_000
 

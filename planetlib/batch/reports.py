@@ -10,7 +10,7 @@ from nbconvert import HTMLExporter
 
 from planetlib import PlanetlibError
 from planetlib.data import progress_bar
-from planetlib.disk import open_whole
+from planetlib.files.whole import open_whole
 from planetlib.settings import PROJECT
 
 FOLDER = PROJECT / "notebooks"

@@ -16,8 +16,8 @@ import pandas as pd
 from planetlib import PlanetlibError
 from planetlib.checkpoint import Checkpoint, library_versions
 from planetlib.classify import Classifier, write_predictions
-from planetlib.disk import open_whole
-from planetlib.tables import restore
+from planetlib.files.tables import restore
+from planetlib.files.whole import open_whole
 
 
 def predict_resumably(

@@ -1,4 +1,4 @@
-"""Views through the frozen stages: what they are, and that none is stale."""
+"""FrozenFeatures through the frozen stages: what they are, and that none is stale."""
 
 import os
 
@@ -6,16 +6,15 @@ import pytest
 import torch
 
 from planetlib import PlanetlibError
-from planetlib.model import PlanetClassifier
-from planetlib.outliers import OUTLIERS
-from planetlib.runtime import Tail
-from planetlib.views import OUTLIERS_PER_VALIDATION, Views, clear_views
+from planetlib.draw.outliers import OUTLIERS
+from planetlib.features import OUTLIERS_PER_VALIDATION, FrozenFeatures, clear_features
+from planetlib.model import Network, Tail
 
 
 @pytest.fixture(scope="module")
 def model(trained_run):
     torch.manual_seed(0)
-    return PlanetClassifier(trained_run.backbone, 3 + len(OUTLIERS))
+    return Network(trained_run.backbone, 3 + len(OUTLIERS))
 
 
 @pytest.fixture
@@ -25,7 +24,7 @@ def settings(trained_run, tmp_path):
 
 @pytest.fixture
 def views(settings, samples, model):
-    return Views("train", settings, samples, model, progress=False)
+    return FrozenFeatures("train", settings, samples, model, progress=False)
 
 
 def test_trunk_and_tail_together_give_what_the_model_gives(views, model):
@@ -38,7 +37,7 @@ def test_trunk_and_tail_together_give_what_the_model_gives(views, model):
 
 
 def test_bfloat16_is_kept_in_half_the_space_and_agrees(views, settings, samples, model):
-    short = Views("train", settings.replace(precision="bfloat16"), samples, model, progress=False)
+    short = FrozenFeatures("train", settings.replace(precision="bfloat16"), samples, model, progress=False)
     full, half = views.load(0).tensors[0], short.load(0).tensors[0]
     assert (full.dtype, half.dtype) == (torch.float32, torch.bfloat16)
     # Each of six layers rounds to 8 bits, and BatchNorm enlarges what is left.
@@ -56,7 +55,7 @@ def test_the_tail_takes_maps_of_either_precision(views, model):
 
 def test_labels_are_of_the_pictures_then_of_the_rendered_then_of_the_outliers(settings, samples, model):
     named = samples.assign(label=samples.label.replace({"red": "mars", "blue": "neptune"}))  # the same pictures
-    views = Views("train", settings.replace(rendered=2), named, model, progress=False)
+    views = FrozenFeatures("train", settings.replace(rendered=2), named, model, progress=False)
     part = named[named.split == "train"]
     names = ["green", "mars", "neptune"]
     numbers = [names.index(label) for label in part.label] + [1, 1, 2, 2]
@@ -67,7 +66,8 @@ def test_labels_are_of_the_pictures_then_of_the_rendered_then_of_the_outliers(se
 
 def test_validation_has_outliers_of_its_own_and_nothing_rendered(settings, samples, model):
     train, val = (
-        Views(split, settings.replace(rendered=2), samples, model, progress=False) for split in ("train", "val")
+        FrozenFeatures(split, settings.replace(rendered=2), samples, model, progress=False)
+        for split in ("train", "val")
     )
     few = settings.outliers // OUTLIERS_PER_VALIDATION
     assert len(val.labels) == (samples.split == "val").sum() + few * len(OUTLIERS)
@@ -77,8 +77,8 @@ def test_validation_has_outliers_of_its_own_and_nothing_rendered(settings, sampl
 
 def test_a_kept_view_is_read_not_made_anew(views, settings, samples, model, monkeypatch):
     first = views.load(0).tensors[0].clone()
-    again = Views("train", settings, samples, model, progress=False)
-    monkeypatch.setattr(Views, "data", property(lambda self: pytest.fail("decoded again")))
+    again = FrozenFeatures("train", settings, samples, model, progress=False)
+    monkeypatch.setattr(FrozenFeatures, "data", property(lambda self: pytest.fail("decoded again")))
     assert torch.equal(again.load(0).tensors[0], first)
 
 
@@ -88,7 +88,7 @@ def test_a_kept_view_is_read_not_made_anew(views, settings, samples, model, monk
 )
 def test_whatever_changes_nothing_stale_is_read(changes, views, settings, samples, model):
     views.load(0)
-    other = Views("train", settings.replace(**changes), samples, model, progress=False)
+    other = FrozenFeatures("train", settings.replace(**changes), samples, model, progress=False)
     before = set(other.folder.iterdir())
     other.load(0)
     assert len(set(other.folder.iterdir()) - before) == 1
@@ -97,14 +97,14 @@ def test_whatever_changes_nothing_stale_is_read(changes, views, settings, sample
 def test_other_pictures_or_labels_are_other_views(views, settings, samples, model):
     views.load(0)
     for other in (samples.assign(label=samples.label.replace("red", "pink")), samples.iloc[::-1]):
-        assert Views("train", settings, other, model, progress=False)._depends_on != views._depends_on
+        assert FrozenFeatures("train", settings, other, model, progress=False)._depends_on != views._depends_on
 
 
 def test_after_a_change_of_what_draws_nothing_stale_is_read(views, settings, samples, model, monkeypatch, tmp_path):
     before, changed = views._depends_on, tmp_path / "variety.py"
     changed.write_text("# uranus is pink now")
-    monkeypatch.setattr("planetlib.views._DRAWING", [changed])
-    assert Views("train", settings, samples, model, progress=False)._depends_on != before
+    monkeypatch.setattr("planetlib.features._DRAWING", [changed])
+    assert FrozenFeatures("train", settings, samples, model, progress=False)._depends_on != before
 
 
 def test_a_view_that_was_cut_off_is_made_anew(views, monkeypatch):
@@ -117,24 +117,24 @@ def test_a_view_that_was_cut_off_is_made_anew(views, monkeypatch):
 def test_clearing_leaves_the_rest_of_the_run_alone(views, settings):
     views.load(0)
     (settings.run / "head.pt").write_bytes(b"x")
-    clear_views(settings.run)
+    clear_features(settings.run)
     assert [path.name for path in settings.run.iterdir()] == ["head.pt"]
 
 
 def test_views_that_are_not_kept_are_not_for_several_processes(settings, samples, model, monkeypatch):
-    monkeypatch.setattr("planetlib.views.find_rank", lambda: (0, 2))
+    monkeypatch.setattr("planetlib.features.find_rank", lambda: (0, 2))
     with pytest.raises(PlanetlibError, match="got 2 processes and 0 views"):
-        Views("train", settings.replace(views=0), samples, model, progress=False).share_out()
+        FrozenFeatures("train", settings.replace(views=0), samples, model, progress=False).share_out()
 
 
 def test_every_view_is_made_by_one_of_the_processes(views, monkeypatch):
     made = []
     monkeypatch.setattr(views, "load", made.append)
     for rank in (0, 1):
-        monkeypatch.setattr("planetlib.views.find_rank", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr("planetlib.features.find_rank", lambda rank=rank: (rank, 2))
         views.share_out()
     assert sorted(made) == list(views.numbers)
-    monkeypatch.setattr("planetlib.views.find_rank", lambda: (0, 1))
+    monkeypatch.setattr("planetlib.features.find_rank", lambda: (0, 1))
     assert views.share_out() is None and len(made) == len(views.numbers)  # one process makes each when it is met
 
 

@@ -1,0 +1,1 @@
+"""Prediction at scale: streams that resume, runtimes, export, Ray, several processes, notebooks into reports."""

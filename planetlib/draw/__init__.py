@@ -1,0 +1,1 @@
+"""Planets and strangers as pictures: body, surface, how it is photographed."""
