@@ -1,20 +1,31 @@
 """Transfer learning on pictures of planets, from raw images to explained predictions.
 
-Modules, ground floor first (nothing imports upwards): `disk`, `files`, `fits`, `images`, `texture`, `render`,
-`variety`, `outliers`, `settings`, `transforms`, `tables`, `distributed`; `data`, `model`; `fetch`, `audit`,
-`checkpoint`, `runtime`; `views`, `unknowns`, `classify`, `resume`, `scale`, `export`, `evaluate`, `calibrate`,
-`card`; `loop`, `stage`, `train`; `explain`, `crossval`, `faithful`; `sheets`, `figures`, `widgets`; `notebooks`,
-`commands`, `answers`, `__main__`.
-No module is imported here, so that `planetlib --help` answers at once.
+To be read in this order: `settings`, `images`, `data`, `transforms`, `model`, `features`, `train`, `checkpoint`,
+`calibrate`, `classify`, `evaluate`, `explain`; then `cli`, the command line, the one that opens the rooms beside them:
+`files`, `draw`, `show`, `widgets`, `study`, `batch`. No module is imported here, so that `planetlib --help` answers at once.
 """
 
 from collections.abc import Iterable
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 class PlanetlibError(Exception):
-    """Something the user can put right: the message says what was got, what was expected and what to do."""
+    """Something the user can put right.
+
+    Args:
+        message: what was got and what was expected.
+        do: what to do next; by default the `advice` of the kind of error.
+    """
+
+    advice = ""
+
+    def __init__(self, message: str, do: str = ""):
+        super().__init__(message)
+        self.do = do or self.advice
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: {self.do}" if self.do else self.args[0]
 
 
 def printable(text: str) -> str:
