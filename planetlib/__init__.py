@@ -2,7 +2,7 @@
 
 To be read in this order: `settings`, `images`, `data`, `transforms`, `model`, `features`, `train`, `checkpoint`,
 `calibrate`, `classify`, `evaluate`, `explain`; then `cli`, the command line, the one that opens the rooms beside them:
-`files`, `draw`, `show`, `widgets`, `study`, `batch`. No module is imported here, so that `planetlib --help` answers at once.
+`files`, `draw`, `show`, `widgets`, `study`, `batch`. No module is imported here, so that `planetlib --help` is quick.
 """
 
 from collections.abc import Iterable

@@ -19,7 +19,7 @@ from torch import Tensor
 from planetlib import PlanetlibError
 from planetlib.files.whole import open_whole
 from planetlib.model import BACKBONES, DETECTOR_STAGES, HEADS, Network
-from planetlib.settings import LEAST, MOST
+from planetlib.settings import CHOICES
 from planetlib.transforms import RECIPES
 
 CHECKPOINT_FORMAT = 2
@@ -124,7 +124,7 @@ class Checkpoint:
         yield "class_names", _are_names(classes) and 2 <= len(classes) <= MOST_CLASSES, "two or more different names"
         good = _are_names(kinds) and not set(kinds) & set(classes) and len(kinds) <= MOST_CLASSES
         yield "outlier_kinds", good, "different names that are none of a class"
-        least, most = LEAST["image_size"], MOST["image_size"]
+        least, most = CHOICES["image_size"].metadata["bounds"]
         yield "image_size", type(self.image_size) is int and least <= self.image_size <= most, f"{least} to {most}"
         yield "epoch", type(self.epoch) is int and self.epoch >= 0, "a whole number, 0 or more"
         yield "temperature", _is_number(self.temperature) and self.temperature > 0, "a number above 0"

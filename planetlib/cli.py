@@ -9,7 +9,7 @@ from pathlib import Path
 
 from planetlib import PlanetlibError, __version__, list_few, printable
 from planetlib.files.whole import explain_failure, lock_folder
-from planetlib.settings import LEAST, MOST, PROFILES
+from planetlib.settings import CHOICES, PROFILES
 
 EXIT_CODES = """exit codes: 0 done; 1 done, but some inputs could not be read (each is named);
             2 not usable, with one line that says why; 130 interrupted"""
@@ -95,7 +95,7 @@ def make_parser() -> argparse.ArgumentParser:
     split = _add(data, "split", split_data, "deal pictures into train, val and test: a table, no file is moved")
     split.add_argument("--data", type=Path, required=True, help="folder with one sub-folder for each class")
     split.add_argument("--out", type=Path, required=True, help="samples table to write (CSV)")
-    split.add_argument("--seed", type=at_least(0, MOST["seed"]), default=0, help="of the deal (default: %(default)s)")
+    split.add_argument("--seed", type=at_least(0, 2**32 - 1), default=0, help="of the deal (default: %(default)s)")
     _add_audit(split)
 
     train = _add(groups, "train", train_run, "train both stages, or one, on a folder of class folders", "run")
@@ -119,7 +119,7 @@ def make_parser() -> argparse.ArgumentParser:
     crossval.add_argument("--folds", type=at_least(2), default=5, help="(default: %(default)s)")
     text = "a deal of the folds and a training for each (default: 0 1 2)"
     crossval.add_argument(
-        "--seeds", type=at_least(0, MOST["seed"]), nargs="+", default=[0, 1, 2], metavar="SEED", help=text
+        "--seeds", type=at_least(0, 2**32 - 1), nargs="+", default=[0, 1, 2], metavar="SEED", help=text
     )
     _add_training(crossval, [option for option in TRAIN_OPTIONS if option[0] != "seed"])
 
@@ -156,7 +156,7 @@ def make_parser() -> argparse.ArgumentParser:
     text = "torch, openvino (an extra) or auto: openvino where it is installed and pays (default: auto)"
     predict.add_argument("--runtime", choices=("auto", "torch", "openvino"), default="auto", help=text)
     _add_device(predict)
-    batch = at_least(1, MOST["batch_size"])
+    batch = at_least(1, 65_536)
     predict.add_argument("--batch-size", type=batch, default=32, help="pictures in a step (default: %(default)s)")
     predict.add_argument("--resume", action="store_true", help="go on with what was killed or interrupted in OUT")
 
@@ -210,8 +210,8 @@ def _add_training(parser: argparse.ArgumentParser, options: list[tuple]) -> None
     text = "set of defaults; quick takes a quarter of the time, for pictures all of one kind (default: %(default)s)"
     parser.add_argument("--profile", choices=PROFILES, default="full", help=text)
     for name, kind, text in options:
-        least, most = (bounds.get(name.replace("-", "_")) for bounds in (LEAST, MOST))
-        parser.add_argument(f"--{name}", type=kind if least is None else at_least(least, most), help=text)
+        least, most = CHOICES[name.replace("-", "_")].metadata["bounds"]
+        parser.add_argument(f"--{name}", type=at_least(least, most) if kind is int else kind, help=text)
     parser.set_defaults(settings=[name.replace("-", "_") for name, *_ in options])
 
 

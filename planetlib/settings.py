@@ -1,7 +1,9 @@
-"""Every choice of a run in one frozen dataclass; profiles are the usual sets of choices."""
+"""Every choice of a run in one frozen dataclass: its default, its bounds and what it means, each said once.
+
+The command line is made from it. Profiles and recipes are the usual sets of choices.
+"""
 
 import dataclasses
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,124 +11,68 @@ from typing import Any
 
 from planetlib import PlanetlibError, require_known
 
-PROJECT = Path(__file__).resolve().parent.parent
+_HERE = Path(__file__).resolve().parent.parent
+#: the clone; where the package was installed without one, the current folder
+PROJECT = _HERE if (_HERE / "notebooks").is_dir() else Path.cwd()
 FIXTURE = PROJECT / "data" / "fixture"
-
-#: bounds of the settings that are whole numbers
-LEAST = {
-    "image_size": 32,
-    "outliers": 0,
-    "views": 0,
-    "rendered": 0,
-    "head_epochs": 1,
-    "finetune_epochs": 1,
-    "free_stages": 0,
-    "patience": 1,
-    "batch_size": 1,
-    "workers": 0,
-    "seed": 0,
-}
+#: said where something is asked for that only a clone has
+CLONE = "take a clone of the project, which has the five notebooks and their pictures"
 
 
-#: and what no machine has room or time for
-MOST = {
-    "image_size": 4096,
-    "outliers": 100_000,
-    "views": 10_000,
-    "rendered": 100_000,
-    "head_epochs": 1_000_000,
-    "finetune_epochs": 1_000_000,
-    "batch_size": 65_536,
-    "workers": 1024,
-    "seed": 2**32 - 1,  # what NumPy and scikit-learn take
-}
+def _choice(default, says: str, least: float | None = None, most: float | None = None, among: tuple = ()) -> Any:
+    """A field: its default, what it means, and what it may be: a number in `least`–`most`, or a word of `among`."""
+    return dataclasses.field(default=default, metadata={"says": says, "bounds": (least, most), "among": among})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run is made from, where it is kept and how it is trained.
-
-    Attributes:
-        data: folder with one sub-folder for each class.
-        run: folder that receives checkpoints, history, logs and tables.
-        figures: folder that receives the pictures the notebooks draw.
-        backbone: a name in `planetlib.model.BACKBONES`.
-        weights: `imagenet` (pretrained) or `random`.
-        head: `linear` or `reference` (1024, 512, ReLU, Dropout).
-        image_size: side of the square the network sees, in pixels; None takes the backbone's own.
-        recipe: a name in `planetlib.transforms.RECIPES`; how pictures are fitted to the square and augmented.
-        strength: of the augmentation; 0 is none, 1 the recipe's. By name of the step, it is that step's alone.
-        rendered: pictures drawn by `planetlib.draw.variety` mixed into the training of each class it can draw.
-        outliers: pictures of each kind in `planetlib.draw.outliers` mixed into the training, as classes of their own
-            that are never predicted (Hendrycks et al. 2019, arXiv:1812.04606); 0 leaves unknowns undetected.
-        views: augmented views of each training image, which epochs meet in turn; 0 draws a new one in each epoch.
-        head_epochs: epochs of stage one (the backbone is frozen).
-        finetune_epochs: epochs of stage two (the backbone's tail is free).
-        free_stages: how many of the backbone's stages, counted from its end, stage two frees.
-        head_lr: peak learning rate of stage one.
-        finetune_lr: peak learning rate of stage two.
-        weight_decay: of AdamW.
-        label_smoothing: share of the target that is spread over all classes (Szegedy et al. 2016, arXiv:1512.00567).
-        norm: of the stages that stage two frees: BatchNorm statistics are `frozen` as pretrained, or `moving`.
-        warmup: share of a stage's steps in which the learning rate rises linearly, before the cosine.
-        patience: epochs without a better validation loss after which a stage stops.
-        batch_size: images in a step.
-        precision: `float32`, `bfloat16` or `auto` (bfloat16 where the processor has instructions for it).
-        workers: processes that augment ahead of the arithmetic; 0, or no more cores than workers, augments in turn.
-            Does not change results.
-        device: `cpu`, `cuda`, … or `auto`.
-        seed: of the split, the head's first weights, the order of images and the augmentation.
+    """What a run is made from (`data`), where it and its figures are kept (`run`, `figures`), and how it is trained.
 
     Raises:
-        PlanetlibError: a number is out of its bounds in `LEAST` and `MOST`, a learning rate is not above 0, or a share
-            not in 0–1.
+        PlanetlibError: a choice that is out of its bounds.
     """
 
     data: Path
     run: Path
     figures: Path
-    backbone: str = "efficientnet_lite0"
-    weights: str = "imagenet"
-    head: str = "linear"
-    image_size: int | None = None
-    recipe: str = "robust"
-    strength: float | dict[str, float] = 1.0
-    rendered: int = 60
-    outliers: int = 60
-    views: int = 4
-    head_epochs: int = 20
-    finetune_epochs: int = 6
-    free_stages: int = 5
-    head_lr: float = 3e-3
-    finetune_lr: float = 5e-4
-    weight_decay: float = 1e-4
-    label_smoothing: float = 0.1
-    norm: str = "frozen"
-    warmup: float = 0.1
-    patience: int = 20
-    batch_size: int = 32
-    precision: str = "auto"
-    workers: int = 2
-    device: str = "auto"
-    seed: int = 0
+    backbone: str = _choice("efficientnet_lite0", "efficientnet_lite0, efficientnet_b3, resnet50 or ensemble")
+    weights: str = _choice("imagenet", "of the backbone at first: imagenet or random", among=("imagenet", "random"))
+    head: str = _choice("linear", "linear, or reference (1024, 512, ReLU, Dropout)", among=("linear", "reference"))
+    image_size: int | None = _choice(None, "side of the square the network sees, in pixels", 32, 4096)
+    recipe: str = _choice("robust", "how pictures are fitted and augmented, and what goes with it: robust or reference")
+    strength: float | dict[str, float] = _choice(
+        1.0, "of the augmentation: 0 is none, 1 the recipe's; in Python also by name of the step", 0, 10
+    )
+    rendered: int = _choice(60, "drawn pictures mixed into the training of each planet", 0, 100_000)
+    outliers: int = _choice(
+        60, "drawn pictures of each kind of «none of these» mixed in, as classes never predicted", 0, 100_000
+    )
+    views: int = _choice(4, "augmented views of each picture, met in turn; 0: new ones in each epoch", 0, 10_000)
+    head_epochs: int = _choice(20, "epochs of the phase head: the backbone is frozen", 1, 1_000_000)
+    finetune_epochs: int = _choice(6, "epochs of the phase finetune: the backbone's tail is free", 1, 1_000_000)
+    free_stages: int = _choice(5, "how many of the backbone's last stages finetune frees", 0, 100)
+    head_lr: float = _choice(3e-3, "peak learning rate of head", 1e-12, 1e3)
+    finetune_lr: float = _choice(5e-4, "peak learning rate of finetune", 1e-12, 1e3)
+    weight_decay: float = _choice(1e-4, "of AdamW", 0, 1e3)
+    label_smoothing: float = _choice(0.1, "share of the target spread over all classes (arXiv:1512.00567)", 0, 1)
+    norm: str = _choice("frozen", "BatchNorm statistics of free stages: frozen or moving", among=("frozen", "moving"))
+    warmup: float = _choice(0.1, "share of a phase's steps in which the learning rate rises", 0, 1)
+    patience: int = _choice(20, "epochs without a better validation loss that end a phase", 1, 1_000_000)
+    batch_size: int = _choice(32, "pictures in a step", 1, 65_536)
+    precision: str = _choice(
+        "auto", "float32, bfloat16, or auto: bfloat16 where the processor has it", among=("auto", "float32", "bfloat16")
+    )
+    workers: int = _choice(2, "processes that augment ahead of the arithmetic; does not change results", 0, 1024)
+    device: str = _choice("auto", "that computes: auto, cpu, cuda, …")
+    seed: int = _choice(0, "of split, first weights, order and augmentation", 0, 2**32 - 1)  # what NumPy takes
 
     def __post_init__(self):
-        for name, least in LEAST.items():
-            if (value := getattr(self, name)) is not None and value < least:
-                raise PlanetlibError(f"{name} is {value}; expected {least} or more")
-        for name, most in MOST.items():
-            if (value := getattr(self, name)) is not None and value > most:
-                raise PlanetlibError(f"{name} is {value}; expected {most} or less")
-        for name in ("head_lr", "finetune_lr"):
-            if not 0 < (value := getattr(self, name)) < math.inf:  # not a number is neither
-                raise PlanetlibError(
-                    f"{name} is {value}; expected a learning rate above 0, such as {getattr(Settings, name)}"
-                )
-        if not 0 <= self.weight_decay < math.inf:
-            raise PlanetlibError(f"weight_decay is {self.weight_decay}; expected 0 or more")
-        for name in ("label_smoothing", "warmup"):
-            if not 0 <= (value := getattr(self, name)) <= 1:
-                raise PlanetlibError(f"{name} is {value}; expected a share, 0 to 1")
+        for name, field in CHOICES.items():
+            value, (least, most), among = getattr(self, name), *map(field.metadata.get, ("bounds", "among"))
+            if among:
+                require_known(name, value, among)
+            elif least is not None and isinstance(value, (int, float)) and not least <= value <= most:  # nor NaN
+                raise PlanetlibError(f"{name} is {value}; expected {least:g} to {most:g}")
 
     def replace(self, **changes) -> "Settings":
         """A copy with some choices changed."""
@@ -138,12 +84,15 @@ class Settings:
         return {key: value for key, value in dataclasses.asdict(self).items() if key not in places}
 
 
+#: name → field of every choice that is not a place
+CHOICES = {field.name: field for field in dataclasses.fields(Settings) if "says" in field.metadata}
+
 #: what a recipe asks for beside its transforms; robust is what `Settings` has anyway
-RECIPE_SETTINGS = {
+RECIPE_SETTINGS: dict[str, dict[str, Any]] = {
     "robust": {},
     # As published in augmentation, head, epochs, learning rates and batches. Not as published: the size is the
-    # backbone's own, AdamW with a warm-up of a tenth, norms that stay as pretrained in stage one, the epoch of least
-    # validation loss is kept, and a temperature is fitted.
+    # backbone's own, AdamW with a warm-up of a tenth, norms that stay as pretrained in the phase head, the epoch of
+    # least validation loss is kept, and a temperature is fitted.
     "reference": {
         "head": "reference",
         "rendered": 0,
@@ -162,14 +111,13 @@ RECIPE_SETTINGS = {
 }
 
 PROFILES: dict[str, dict[str, Any]] = {
-    # Small enough to run five notebooks in a few minutes, in float32 so that any processor prints the same.
+    # Small enough to run five notebooks in a few minutes, in float32 so that any processor prints the same; its
+    # pictures are drawn anyway.
     "fixture": {
         "image_size": 160,
-        "rendered": 0,  # its pictures are rendered anyway
+        "rendered": 0,
         "outliers": 8,
-        "head_epochs": 20,
         "finetune_epochs": 5,
-        "patience": 20,
         "precision": "float32",
         "workers": 0,
     },
@@ -187,23 +135,26 @@ def load_settings(profile: str | None = None, **changes) -> Settings:
 
     Args:
         profile: a name in `PROFILES`; by default `full` where a data folder is named and `fixture` where none is.
-        **changes: any attribute of `Settings`.
+        **changes: any attribute of `Settings`; None stands for the default.
 
     Raises:
-        PlanetlibError: unknown profile or recipe, or the profile `quick` with another recipe than `robust`.
+        PlanetlibError: unknown profile or recipe, the profile `quick` with another recipe than `robust`, a choice out
+            of its bounds, or no data named where the embedded pictures are not.
     """
-    for name in ("data", "run", "figures", "backbone"):
-        if changes.get(name) is None:
-            changes.pop(name, None)
-            if value := os.environ.get(f"PLANETLIB_{name.upper()}"):
-                changes[name] = value
+    given = {name: value for name, value in changes.items() if value is not None}
+    named = {name: os.environ.get(f"PLANETLIB_{name.upper()}") for name in ("data", "run", "figures", "backbone")}
+    changes = {name: value for name, value in named.items() if value} | given
     profile = profile or ("full" if "data" in changes else "fixture")
-    if profile not in PROFILES:
-        raise PlanetlibError(f"unknown profile '{profile}'; expected one of: {', '.join(PROFILES)}")
+    require_known("profile", profile, PROFILES)
+    if "data" not in changes and not FIXTURE.is_dir():
+        raise PlanetlibError(
+            f"{FIXTURE}: got no folder of pictures, and the embedded ones are not here",
+            do=f"name a folder with one sub-folder for each class (--data), or {CLONE}",
+        )
     data = Path(changes.pop("data", FIXTURE))
     run = Path(changes.pop("run", PROJECT / "runs" / data.resolve().name))
     figures = Path(changes.pop("figures", run / "figures"))
-    recipe = changes.setdefault("recipe", Settings.recipe)
+    recipe = changes.setdefault("recipe", "robust")
     require_known("recipe", recipe, RECIPE_SETTINGS)
     if profile == "quick" and RECIPE_SETTINGS[recipe]:
         raise PlanetlibError(f"got the profile quick and the recipe {recipe}, which sets the same; take one of the two")

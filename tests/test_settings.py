@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from planetlib import PlanetlibError
-from planetlib.settings import FIXTURE, MOST, PROFILES, PROJECT, RECIPE_SETTINGS, Settings, load_settings
+from planetlib import settings as settings_module
+from planetlib.settings import CHOICES, FIXTURE, PROFILES, PROJECT, RECIPE_SETTINGS, Settings, load_settings
 from planetlib.transforms import RECIPES
 
 FROM_ENVIRONMENT = {"data": Path("a b"), "run": Path("r"), "figures": Path("f"), "backbone": "resnet50"}
@@ -61,18 +63,14 @@ def test_figures_lie_in_the_run_folder_unless_said_otherwise(tmp_path):
     assert load_settings(run=tmp_path).figures == tmp_path / "figures"
 
 
-def test_an_unknown_profile_is_told_which_there_are():
-    with pytest.raises(PlanetlibError, match="^unknown profile 'fast'; expected one of: fixture, full, quick$"):
-        load_settings("fast")
-
-
-def test_an_unknown_recipe_is_told_which_there_are():
-    with pytest.raises(PlanetlibError, match="^unknown recipe 'x'; expected one of: robust, reference$"):
-        load_settings(recipe="x")
+@pytest.mark.parametrize("name, known", [("profile", PROFILES), ("recipe", RECIPE_SETTINGS)])
+def test_an_unknown_name_is_told_which_there_are(name, known):
+    with pytest.raises(PlanetlibError, match=f"'fast'.*{', '.join(known)}"):
+        load_settings(**{name: "fast"})
 
 
 def test_a_profile_and_a_recipe_that_set_the_same_are_refused():
-    with pytest.raises(PlanetlibError, match="^got the profile quick and the recipe reference, .*take one of the two$"):
+    with pytest.raises(PlanetlibError, match="quick.*reference"):
         load_settings("quick", recipe="reference")
     assert load_settings("quick", recipe="robust").views == 2
 
@@ -107,32 +105,33 @@ def test_recipe_choices_do_not_depend_on_where_and_with_what_it_runs(tmp_path):
     assert here.recipe_choices() == there.recipe_choices() != there.replace(seed=1).recipe_choices()
 
 
-@pytest.mark.parametrize("name", ["head_epochs", "finetune_epochs", "patience", "batch_size"])
-def test_counts_that_would_train_nothing_are_refused(name):
-    with pytest.raises(PlanetlibError, match=f"{name} is 0; expected 1 or more"):
-        load_settings(**{name: 0})
+@pytest.mark.parametrize(
+    "name, values",
+    {
+        "head_epochs": [0],
+        "batch_size": [0, 10**9],
+        "image_size": [31, 10**9],
+        "seed": [-1, 2**32],
+        "head_lr": [0.0, -1e-3, float("nan"), float("inf")],
+        "weight_decay": [-1.0, float("nan")],
+        "warmup": [2.0],
+        "label_smoothing": [-0.1, 1.5],
+        "precision": ["float16"],
+    }.items(),
+)
+def test_a_choice_out_of_its_bounds_is_refused_by_name(name, values):
+    for value in values:
+        with pytest.raises(PlanetlibError, match=f"{name}.*{re.escape(str(value))}.*expected"):
+            load_settings(**{name: value})
 
 
-@pytest.mark.parametrize("name, value", {"image_size": 10**9, "batch_size": 10**9, "seed": 2**32}.items())
-def test_counts_that_no_machine_has_room_for_are_refused(name, value):
-    with pytest.raises(PlanetlibError, match=f"{name} is {value}; expected {MOST[name]} or less"):
-        load_settings(**{name: value})
+def test_every_choice_says_what_it_means_and_keeps_its_own_bounds():
+    assert CHOICES.keys() == {field.name for field in dataclasses.fields(Settings)} - {"data", "run", "figures"}
+    assert all(field.metadata["says"] for field in CHOICES.values())
 
 
-@pytest.mark.parametrize("value", [0.0, -1e-3, float("nan"), float("inf")])
-@pytest.mark.parametrize("name, usual", [("head_lr", 0.003), ("finetune_lr", 0.0005)])
-def test_a_learning_rate_that_is_none_is_refused(name, usual, value):
-    with pytest.raises(PlanetlibError, match=f"{name} is {value}; expected a learning rate above 0, such as {usual}$"):
-        load_settings(**{name: value})
-
-
-@pytest.mark.parametrize("name, value", [("weight_decay", -1.0), ("weight_decay", float("nan")), ("warmup", 2.0)])
-def test_other_numbers_out_of_bounds_are_refused(name, value):
-    with pytest.raises(PlanetlibError, match=f"{name} is {value}; expected "):
-        load_settings(**{name: value})
-
-
-@pytest.mark.parametrize("value", [-0.1, 1.5])
-def test_shares_outside_nought_to_one_are_refused(value):
-    with pytest.raises(PlanetlibError, match=f"label_smoothing is {value}; expected a share, 0 to 1"):
-        load_settings(label_smoothing=value)
+def test_without_a_clone_the_embedded_pictures_are_asked_for_in_vain(monkeypatch, tmp_path):
+    monkeypatch.setattr(settings_module, "FIXTURE", tmp_path / "nowhere")
+    with pytest.raises(PlanetlibError, match="clone"):
+        load_settings()
+    assert load_settings(data=tmp_path).data == tmp_path
