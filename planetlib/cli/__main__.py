@@ -1,0 +1,7 @@
+"""`python -m planetlib.cli`, which torchrun starts."""
+
+import sys
+
+from planetlib.cli import main
+
+sys.exit(main())

@@ -1,0 +1,396 @@
+"""What each command does, with its options above it.
+
+A command is called what its function is called, and takes the parsed options to its exit code. What it needs it imports
+itself, so that --help is quick.
+"""
+
+import math
+import sys
+from pathlib import Path
+
+from planetlib import PlanetlibError, printable
+from planetlib.cli.options import AUDIT, COMMANDS, DATA, DEVICE, RUN, TRAINING, at_least, choice, command, option
+from planetlib.settings import CHOICES, load_settings
+
+SAMPLE_PICTURES = 200
+
+__all__ = ["COMMANDS"]
+
+
+@command(option("--data", type=Path, default=Path("data/planets"), help="folder that receives it"), holds="data")
+def data_fetch(options) -> int:
+    """Download the public set of planets (700 pictures, 156 MB); resumable."""
+    from planetlib.files.download import fetch_planets
+
+    print(f"{options.data}: {fetch_planets(options.data)} pictures downloaded, the set is whole")
+    return 0
+
+
+@command(DATA, option("--out", type=Path, help="CSV to write, a row for each file"), AUDIT)
+def data_check(options) -> int:
+    """Open and decode every picture of a folder of class folders, and look for copies."""
+    from planetlib.data import find_samples
+    from planetlib.files.tables import write_table
+
+    checked = _check(find_samples(options.data), options.audit)
+    _print_table(checked.groupby("label").status.value_counts().unstack(fill_value=0))
+    code = _report_copies(checked) if options.audit else 0
+    if options.out:
+        write_table(checked, options.out)
+    return max(code, _report_unreadable(checked))
+
+
+@command(
+    DATA,
+    option("--out", type=Path, required=True, help="samples table to write (CSV)"),
+    option("--seed", type=at_least(0), default=0, help="of the deal"),
+    AUDIT,
+)
+def data_split(options) -> int:
+    """Deal pictures into train, val and test: a table, no file is moved."""
+    return _split(options.data, options.seed, options.out, options.audit)
+
+
+@command(
+    DATA,
+    option("--run", type=Path, required=True, help="folder that receives checkpoints, history and logs"),
+    option("--phase", choices=("head", "finetune", "both"), default="both", help="of the training"),
+    option("--resume", action="store_true", help="go on with the run that the folder holds"),
+    option("--overwrite", action="store_true", help="start anew, though the folder holds a run"),
+    *TRAINING,
+    holds="run",
+)
+def train(options) -> int:
+    """Train both phases, or one, on a folder of class folders."""
+    from planetlib.batch.processes import join_processes
+    from planetlib.checkpoint import PHASES, Checkpoint
+    from planetlib.model import choose_device, choose_precision
+    from planetlib.show.card import write_card
+    from planetlib.train import train_phase
+
+    processes, settings = join_processes(), _make_settings(options)
+    device = choose_device(settings.device)
+    print(f"computing on {device}, frozen stages in {choose_precision(settings.precision, device)}, channels last")
+    phases = PHASES if options.phase == "both" else (options.phase,)
+    if (options.resume == options.overwrite) and (settings.run / f"{phases[0]}_state.pt").exists():
+        raise PlanetlibError(f"{settings.run}: holds a run; expected --resume, to go on, or --overwrite, to start anew")
+    code = _make_samples(settings, options.audit, options.overwrite) if processes.rank == 0 else 0
+    processes.wait()
+    samples = _read_samples(settings)
+    for phase in phases:
+        history, interrupted = train_phase(phase, settings, samples, options.resume, processes=processes)
+        if interrupted:
+            return 130
+        if processes.rank == 0:
+            write_card(settings.run, Checkpoint.load(settings.run / f"{phase}.safetensors"), samples, settings)
+            _report_phase(history[history.phase == phase], settings, samples.label.nunique())
+    return code
+
+
+@command(
+    DATA,
+    option("--run", type=Path, required=True, help="folder for tables and a run of each fold; resumable"),
+    option("--folds", type=at_least(2), default=5, help="how many"),
+    option("--seeds", type=at_least(0), nargs="+", default=[0, 1, 2], help="a deal of the folds and a training each"),
+    *(option for option in TRAINING if option[0] != ("--seed",)),
+    holds="run",
+)
+def crossval(options) -> int:
+    """Train and score on k folds: the accuracy on pictures like these."""
+    from planetlib.study.crossval import cross_validate, describe_scores, score_seeds
+
+    settings = _make_settings(options)
+    code = _make_samples(settings, options.audit)
+    scores, predictions = cross_validate(settings, _read_samples(settings), options.folds, options.seeds)
+    print(scores.round(4).to_string(index=False))
+    print(score_seeds(predictions).round(4).to_string(index=False, na_rep=""))
+    print(describe_scores(scores))
+    print(f"written to {settings.run / 'crossval.csv'} and {settings.run / 'crossval_predictions.csv'}")
+    return code
+
+
+@command(
+    RUN,
+    option("--data", type=Path, help="folder of class folders (default: the one it was trained on)"),
+    option("--split", choices=("test", "all"), default="test", help="all: of a folder the run has never seen"),
+    option("--out", type=Path, help="folder for the results (default: RUN/evaluation)"),
+    DEVICE,
+    AUDIT,
+)
+def evaluate(options) -> int:
+    """Score a run: report, confusion, calibration, figures."""
+    import pandas as pd
+
+    from planetlib.classify import Classifier
+    from planetlib.data import find_samples, split_samples
+    from planetlib.evaluate import choose_pictures, evaluate_predictions, undo_temperature, write_evaluation
+    from planetlib.files.tables import read_samples
+    from planetlib.show.card import add_evaluation
+    from planetlib.show.figures import save_evaluation
+
+    classifier, run, code = Classifier.load(options.run, device=options.device), _run_folder(options.run), 0
+    samples = read_samples(run / "samples.csv") if options.data is None else find_samples(options.data)
+    known, strangers = choose_pictures(samples, classifier.class_names)
+    if options.split == "test":
+        if options.data is not None:
+            checked = _check(known, options.audit)
+            code, known = _report_unreadable(checked), split_samples(checked, classifier.checkpoint.recipe["seed"])
+        known = known[known.split == "test"]
+    shown = pd.concat([known, strangers])  # of these it has seen none, so all of them are test pictures
+    predictions = classifier.predict(shown.path, shown.label)
+    evaluation = evaluate_predictions(predictions)
+    uncalibrated = evaluate_predictions(undo_temperature(predictions, classifier.checkpoint.temperature))
+    out = options.out or run / "evaluation"
+    write_evaluation(evaluation, predictions, out)
+    save_evaluation(evaluation, predictions, out, uncalibrated, classifier.checkpoint.unknown_threshold)
+    if options.run.is_dir():  # the card is that of the folder's last phase; a file may be of an earlier one
+        name = f"{options.split} pictures" + (f" of {options.data.resolve().name}" if options.data else "")
+        add_evaluation(run, name, evaluation, uncalibrated)
+    _print_table(evaluation.by_class.round(3))
+    if len(strangers):
+        print(f"counted as unknowns: {printable(', '.join(sorted(strangers.label.unique())))}")
+    print(*(f"{name}: {value:.4g}" for name, value in evaluation.summary.items() if value is not None), sep="\n")
+    print(f"calibration_error_at_temperature_1: {uncalibrated.summary['calibration_error']:.4g}")
+    print(f"written to {out}")
+    return max(code, _report_unreadable(predictions))
+
+
+@command(
+    option("inputs", nargs="+", metavar="FILE_OR_FOLDER", help="with --engine ray also addresses: s3://…, https://…"),
+    RUN,
+    option("--out", type=Path, required=True, help="folder for predictions.csv, contact_sheet.png, pictures/"),
+    option("--pictures", choices=("all", "sample", "none"), help="drawn: all, the first 200 (sample, usual) or none"),
+    option("--resume", action="store_true", help="go on with what was killed or interrupted in OUT"),
+    option("--runtime", choices=("auto", "torch", "openvino"), default="auto", help="auto: whichever is quicker"),
+    DEVICE,
+    option("--batch-size", type=at_least(1), default=32, help="pictures in a step"),
+    option("--engine", choices=("local", "ray"), default="local", help="ray: worker processes of a Ray cluster"),
+    option("--format", choices=("csv", "parquet"), default="csv", help="of the table; parquet with --engine ray alone"),
+    option("--workers", type=at_least(1), help="processes of --engine ray (default: one for each GPU or else CPU)"),
+    holds="out",
+)
+def predict(options) -> int:
+    """Predict files and folders of any depth into a CSV and pictures."""
+    ray = options.engine == "ray"
+    if ray and (options.resume or options.pictures not in (None, "none")):
+        raise PlanetlibError("got --resume or --pictures with --engine ray, which starts anew and draws no pictures")
+    if not ray and (options.workers or options.format != "csv"):
+        raise PlanetlibError("got --workers or --format without --engine ray; expected CSV, made by one process")
+    return _predict_on_ray(options) if ray else _predict_here(options)
+
+
+def _predict_here(options) -> int:
+    import pandas as pd
+
+    from planetlib.batch.resume import predict_resumably
+    from planetlib.checkpoint import Checkpoint, find_checkpoint
+    from planetlib.classify import Classifier, gather_inputs
+    from planetlib.data import progress_bar
+    from planetlib.show.sheets import draw_predictions
+
+    checkpoint, out = Checkpoint.load(find_checkpoint(options.run)), options.out / "predictions.csv"
+    pairs = gather_inputs(options.inputs, checkpoint.class_names)
+    classifier = Classifier(checkpoint, options.device, runtime=options.runtime, expected=len(pairs))
+    wanted = {"all": len(pairs), "sample": SAMPLE_PICTURES, "none": 0}[options.pictures or "sample"]
+    tables, left, code, done = [], wanted, 0, 0
+    try:
+        with progress_bar(desc="predicting", total=len(pairs), unit="image") as bar:
+            for table in predict_resumably(classifier, pairs, out, options.batch_size, options.resume):
+                done += len(table)
+                bar.update(len(table))
+                code = max(code, _report_unreadable(table))
+                if left > 0:
+                    tables.append(table.head(left))
+                    left -= len(table)
+    except KeyboardInterrupt:
+        said = f"Interrupted after {done} of {len(pairs)} pictures; their rows are in {out}.part."
+        print(f"{said} Predict with --resume to go on.", file=sys.stderr)
+        return 130
+    print(f"{len(pairs)} pictures predicted: {out}")
+    if wanted:
+        draw_predictions(pd.concat(tables, ignore_index=True), options.out)
+        places = f"{options.out / 'pictures'}, {options.out / 'contact_sheet.png'}"
+        print(f"{min(wanted, len(pairs))} of them drawn: {places}")
+    return code
+
+
+def _predict_on_ray(options) -> int:
+    from planetlib.batch.on_ray import predict_places
+
+    choices = {name: getattr(options, name) for name in ("batch_size", "workers", "device", "runtime")}
+    out, count, code = options.out / f"predictions.{options.format}", 0, 0
+    for table in predict_places(options.run, options.inputs, out, **choices):
+        count, code = count + len(table), max(code, _report_unreadable(table))
+    print(f"{count} pictures predicted: {out}")
+    return code
+
+
+@command(
+    option("files", nargs="+", type=Path, metavar="FILE"),
+    RUN,
+    option("--out", type=Path, required=True, help="folder for the pictures"),
+    option("--method", default="gradcam", help="or gradcam++, hirescam, xgradcam, layercam, elementwise, eigencam"),
+    option("--class", dest="class_name", help="class to explain (default: the predicted one)"),
+    DEVICE,
+)
+def explain(options) -> int:
+    """Draw what in a picture speaks for a class."""
+    from planetlib.classify import Classifier
+    from planetlib.explain import map_activation, overlay_map
+    from planetlib.files.read import UnreadableImage
+    from planetlib.images import read_image
+    from planetlib.show.figures import save_figure, show_maps
+    from planetlib.show.sheets import describe_prediction, name_picture
+
+    classifier, method, code = Classifier.load(options.run, device=options.device), options.method, 0
+    for index, path in enumerate(options.files):
+        try:
+            picture = read_image(path)
+        except UnreadableImage as error:
+            print(f"planetlib: {printable(str(error))}", file=sys.stderr)
+            code = 1
+            continue
+        row = classifier.predict_picture(picture, str(path))
+        name = options.class_name or row.predicted
+        overlay = overlay_map(picture, map_activation(classifier, picture, name, method))
+        figure = show_maps([("", [picture, overlay], [describe_prediction(row)[0], f"{name}, {method}"])], 4)
+        print(save_figure(figure, options.out / f"{name_picture(index, path, name, method)}.png"))
+    return code
+
+
+@command(RUN, option("--out", type=Path, help="CSV to write (default: RUN/faithful.csv)"), DEVICE)
+def faithful(options) -> int:
+    """Score the methods for activation maps on a run's test pictures."""
+    from planetlib.classify import Classifier
+    from planetlib.files.tables import read_samples, write_table
+    from planetlib.study.faithful import compare_methods
+
+    run = _run_folder(options.run)
+    classifier, samples = Classifier.load(options.run, device=options.device), read_samples(run / "samples.csv")
+    paths = samples.path[samples.split == "test"]
+    table = compare_methods(classifier, paths)
+    print(table.round(3).to_string())
+    area, out = table.attrs["planet_area"], options.out or run / "faithful.csv"
+    print(f"{len(paths)} test pictures; a map that is the same everywhere has on_planet {area:.3f}")
+    write_table(table.reset_index(), out)
+    print(f"written to {out}")
+    return 0
+
+
+@command(
+    RUN,
+    option("--format", choices=("onnx",), default="onnx", help="of the file"),
+    option("--out", type=Path, required=True, help="file to write, such as model.onnx"),
+)
+def export(options) -> int:
+    """Write a run as one file for other runtimes (extra onnx)."""
+    from planetlib.batch.export import export_checkpoint
+    from planetlib.checkpoint import Checkpoint, find_checkpoint
+
+    path = export_checkpoint(Checkpoint.load(find_checkpoint(options.run)), options.out, options.format)
+    print(f"written to {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+@command(
+    option("--data", type=Path, help="folder of class folders (default: the embedded drawn planets)"),
+    choice("backbone"),
+    option("--out", type=Path, default=Path("reports"), help="folder for the reports"),
+    option("--store", action="store_true", help="also store outputs in the notebooks, and figures in figures/"),
+)
+def notebooks(options) -> int:
+    """Run the five notebooks into HTML reports."""
+    from planetlib.batch.reports import run_notebooks
+    from planetlib.settings import PROJECT
+
+    data, figures = options.data and str(options.data.resolve()), options.store and str(PROJECT / "figures")
+    named = {"PLANETLIB_DATA": data, "PLANETLIB_BACKBONE": options.backbone, "PLANETLIB_FIGURES": figures}
+    reports = run_notebooks(options.out, {name: value for name, value in named.items() if value}, options.store)
+    print(*reports, sep="\n")
+    print(f"checkpoints, evaluation, maps and predictions: {load_settings(data=options.data).run}")
+    return 0
+
+
+def _make_settings(options):
+    changes = {name: getattr(options, name, None) for name in CHOICES}
+    return load_settings(options.profile, data=options.data, run=options.run, **changes)
+
+
+def _make_samples(settings, audit: bool, anew: bool = False) -> int:
+    """Makes the samples table of a run, unless it is there; returns the exit code."""
+    table = settings.run / "samples.csv"
+    return _split(settings.data, settings.seed, table, audit) if anew or not table.exists() else 0
+
+
+def _split(data: Path, seed: int, table: Path, audit: bool) -> int:
+    """Writes the samples table of a folder, and prints how many there are; returns the exit code."""
+    from planetlib.data import find_samples, split_samples
+    from planetlib.files.tables import write_table
+
+    checked = _check(find_samples(data.resolve()), audit)
+    samples = split_samples(checked, seed)
+    write_table(samples, table)
+    _print_table(samples.groupby(["label", "split"]).size().unstack()[["train", "val", "test"]])
+    return _report_unreadable(checked)
+
+
+def _check(samples, audit: bool):
+    """Opens every file; with the audit the table also has `group`."""
+    from planetlib.data import check_samples
+    from planetlib.study.copies import audit_samples
+
+    checked = check_samples(samples)
+    return audit_samples(checked) if audit else checked
+
+
+def _read_samples(settings):
+    """The samples table of a run, held against the folder."""
+    from planetlib.data import require_same_classes
+    from planetlib.files.tables import read_samples
+
+    table = settings.run / "samples.csv"
+    require_same_classes(settings.data, table)
+    return read_samples(table)
+
+
+def _run_folder(run: Path) -> Path:
+    return run.parent if run.is_file() else run
+
+
+def _print_table(table) -> None:
+    """Prints a table of classes, whose names are those of folders."""
+    print(table.rename(index=printable).to_string())
+
+
+def _report_phase(part, settings, classes: int) -> None:
+    """Says which epoch of a phase was kept, and on stderr where it has diverged, not just learnt little."""
+    phase, best, even = part.phase.iloc[0], part.loc[part.val_loss.idxmin()], math.log(classes)
+    if best.val_loss > 10 * even:
+        said = (
+            f"{phase}: got the validation loss {best.val_loss:.3g}, expected {even:.3g} or less, that of an even guess"
+        )
+        print(f"{said}: lower --{phase}-lr, now {getattr(settings, f'{phase}_lr')}", file=sys.stderr)
+    kept = f"{phase}: epoch {best.epoch:.0f} of {len(part)} kept, validation accuracy {best.val_accuracy:.2%}"
+    print(f"{kept} ({settings.run / phase}.safetensors)")
+
+
+def _report_unreadable(table) -> int:
+    """Names the unreadable files of a table on stderr; returns the exit code."""
+    unreadable = table[table.status == "unreadable"]
+    for row in unreadable.itertuples():
+        print(printable(f"unreadable: {row.path}: {row.error}"), file=sys.stderr)
+    return 1 if len(unreadable) else 0
+
+
+def _report_copies(audited) -> int:
+    """Lists the groups of copies, and on stderr those whose labels differ; returns the exit code."""
+    from planetlib.study.copies import list_copies
+
+    copies = list_copies(audited)
+    print(f"{len(copies)} pictures have copies, in {copies.group.nunique()} groups")
+    for group, part in copies.groupby("group"):
+        print(f"group {group}: {printable(', '.join(part.path))}")
+        if part.conflict.any():
+            named = ", ".join(f"{row.path} ({row.label})" for row in part.itertuples())
+            print(f"label conflict: copies with different labels: {printable(named)}", file=sys.stderr)
+    return 1 if copies.conflict.any() else 0
