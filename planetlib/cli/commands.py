@@ -239,8 +239,8 @@ def explain(options) -> int:
     from planetlib.explain import map_activation, overlay_map
     from planetlib.files.read import UnreadableImage
     from planetlib.images import read_image
-    from planetlib.show.figures import save_figure, show_maps
-    from planetlib.show.sheets import describe_prediction, name_picture
+    from planetlib.show.figures import save_figure, show_explanation
+    from planetlib.show.sheets import name_picture
 
     classifier, method, code = Classifier.load(options.run, device=options.device), options.method, 0
     for index, path in enumerate(options.files):
@@ -253,7 +253,7 @@ def explain(options) -> int:
         row = classifier.predict_picture(picture, str(path))
         name = options.class_name or row.predicted
         overlay = overlay_map(picture, map_activation(classifier, picture, name, method))
-        figure = show_maps([("", [picture, overlay], [describe_prediction(row)[0], f"{name}, {method}"])], 4)
+        figure = show_explanation(picture, overlay, row, f"{name}, {method}")
         print(save_figure(figure, options.out / f"{name_picture(index, path, name, method)}.png"))
     return code
 

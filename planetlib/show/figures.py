@@ -12,31 +12,36 @@ import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from planetlib.classify import Classifier
 from planetlib.data import SPLITS
 from planetlib.evaluate import Evaluation, find_strangers
 from planetlib.explain import DEFAULT_METHOD, map_activation, overlay_map
+from planetlib.files.tables import class_probabilities
 from planetlib.files.whole import open_whole
 from planetlib.images import read_image
 from planetlib.show.sheets import BLUE, GREY, TILE, describe_prediction, verbatim
 from planetlib.transforms import fit_to_square
 
 ORANGE, GREEN = seaborn.color_palette("colorblind").as_hex()[1:3]
-SIDE = 320  # pixels, side of a picture beside its map
+MAP_SIDE = 320  # pixels, side of a picture and of the maps below it
 
 
-def new_figure(
-    rows: int = 1, columns: int = 1, width: float = 8, height: float = 4, **options
-) -> tuple[Figure, np.ndarray]:
+def new_figure(rows: int, columns: int, width: float, height: float, **options) -> tuple[Figure, np.ndarray]:
     """A figure of `width` × `height` inches and its axes as an array; closed, so that a notebook shows it once."""
+    size = {"figsize": (width, height), "dpi": 100, "layout": "constrained"}
     with matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 10}):
-        figure, axes = plt.subplots(
-            rows, columns, figsize=(width, height), layout="constrained", squeeze=False, dpi=100, **options
-        )
+        figure, axes = plt.subplots(rows, columns, squeeze=False, **size, **options)
     plt.close(figure)
     return figure, axes
+
+
+def new_plot(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure with one plot in it, and its axes."""
+    figure, axes = new_figure(1, 1, width, height)
+    return figure, axes[0, 0]
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
@@ -47,22 +52,23 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
 
 
 def show_grid(
-    pictures: Sequence[np.ndarray],
-    titles: Sequence[str],
-    columns: int = 7,
-    colours: Sequence[str] | None = None,
-    side=1.5,
+    pictures: Sequence[np.ndarray], titles: Sequence[str], columns: int = 7, colours: Sequence[str] = (), side=1.5
 ) -> Figure:
     """Pictures (H, W, 3) in rows, each with a title; `colours` are those of the titles, `side` is in inches."""
     rows = max(1, -(-len(pictures) // columns))
     lines = max((title.count("\n") + 1 for title in titles), default=1)
     figure, axes = new_figure(rows, columns, columns * side, rows * (side + 0.18 * lines))
-    for axis in axes.flat:
+    _show_pictures(axes.flat, pictures, titles, colours or ["black"] * len(pictures))
+    return figure
+
+
+def _show_pictures(axes: Iterable[Axes], pictures: Sequence, titles: Sequence[str], colours: Sequence[str]) -> None:
+    axes = list(axes)
+    for axis in axes:
         axis.axis("off")
-    for axis, picture, title, colour in zip(axes.flat, pictures, titles, colours or ["black"] * len(pictures)):
+    for axis, picture, title, colour in zip(axes, pictures, titles, colours):
         axis.imshow(picture, cmap="gray")
         axis.set_title("\n".join(map(verbatim, title.split("\n"))), fontsize=9, color=colour)
-    return figure
 
 
 def plot_class_counts(samples: pd.DataFrame) -> Figure:
@@ -72,14 +78,14 @@ def plot_class_counts(samples: pd.DataFrame) -> Figure:
     counts = counts[[name for name in (*SPLITS, "all") if name in counts]]
     longest = max(map(len, counts.index))
     crowded = len(counts) * longest > 90  # more characters than fit beside each other: the names are turned
-    figure, axes = new_figure(height=3 + crowded * 0.08 * longest)
+    figure, axis = new_plot(8, 3 + crowded * 0.08 * longest)
     turn = 90 if crowded else 0
-    counts.plot.bar(stacked=True, ax=axes[0, 0], color=[BLUE, ORANGE, GREEN], rot=turn, width=0.8)
-    for bars in axes[0, 0].containers:
-        axes[0, 0].bar_label(bars, label_type="center", color="white", fontsize=8)
-    axes[0, 0].set(xlabel="", ylabel="pictures")
-    axes[0, 0].yaxis.get_major_locator().set_params(integer=True)
-    axes[0, 0].legend(title="", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    counts.plot.bar(stacked=True, ax=axis, color=[BLUE, ORANGE, GREEN], rot=turn, width=0.8)
+    for bars in axis.containers:
+        axis.bar_label(bars, label_type="center", color="white", fontsize=8)
+    axis.set(xlabel="", ylabel="pictures")
+    axis.yaxis.get_major_locator().set_params(integer=True)
+    axis.legend(title="", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return figure
 
 
@@ -88,13 +94,13 @@ def plot_image_sizes(checked: pd.DataFrame) -> Figure:
     readable = checked[checked.status == "ok"]
     readable = readable.assign(kilobytes=readable.bytes / 1000, label=readable.label.map(verbatim))
     classes = readable.label.nunique()
-    figure, axes = new_figure(1, 2, 9, max(3.4, 0.9 + 0.25 * classes))
+    figure, ((left, right),) = new_figure(1, 2, 9, max(3.4, 0.9 + 0.25 * classes))
     palette = "colorblind" if classes <= 10 else "husl"  # the first has ten colours
-    seaborn.scatterplot(readable, x="width", y="height", hue="label", palette=palette, alpha=0.6, s=25, ax=axes[0, 0])
-    axes[0, 0].legend(title="", fontsize=8, frameon=False)
-    axes[0, 0].set(xlabel="width, pixels", ylabel="height, pixels")
-    seaborn.boxplot(readable, x="kilobytes", y="label", color=BLUE, fill=False, fliersize=3, ax=axes[0, 1])
-    axes[0, 1].set(xlabel="file, kB", ylabel="")
+    seaborn.scatterplot(readable, x="width", y="height", hue="label", palette=palette, alpha=0.6, s=25, ax=left)
+    left.legend(title="", fontsize=8, frameon=False)
+    left.set(xlabel="width, pixels", ylabel="height, pixels")
+    seaborn.boxplot(readable, x="kilobytes", y="label", color=BLUE, fill=False, fliersize=3, ax=right)
+    right.set(xlabel="file, kB", ylabel="")
     return figure
 
 
@@ -118,40 +124,38 @@ def show_class_means(samples: pd.DataFrame, size: int = 96) -> tuple[Figure, pd.
     Returns:
         The figure, and the mean colours: index class, columns `red, green, blue`, 0–255.
     """
-    means = {
-        label: np.mean([fit_to_square(read_image(path), size) for path in part.path], axis=0)
-        for label, part in samples.groupby("label")
-    }
-    colours = pd.DataFrame({label: mean.mean((0, 1)) for label, mean in means.items()}, ["red", "green", "blue"]).T
-    swatches = [np.broadcast_to(mean.mean((0, 1)) / 255, (size // 3, size, 3)) for mean in means.values()]
-    pictures = [np.vstack([mean / 255, swatch]) for mean, swatch in zip(means.values(), swatches)]
-    return show_grid(pictures, list(means), columns=len(means)), colours.rename_axis("label")
+    pictures, colours = {}, {}
+    for label, part in samples.groupby("label"):
+        mean = np.mean([fit_to_square(read_image(path), size) for path in part.path], axis=0)
+        colours[label] = mean.mean((0, 1))
+        swatch = np.broadcast_to(colours[label], (size // 3, size, 3))
+        pictures[label] = np.vstack([mean, swatch]) / 255
+    table = pd.DataFrame.from_dict(colours, "index", columns=["red", "green", "blue"]).rename_axis("label")
+    return show_grid(list(pictures.values()), list(pictures), columns=len(pictures)), table
 
 
 def plot_history(history: pd.DataFrame) -> Figure:
-    """Loss, accuracy and learning rate over the epochs of both stages, with the kept epochs marked."""
-    figure, axes = new_figure(1, 3, 12, 3.4)
+    """Loss, accuracy and learning rate over the epochs of both phases, with the kept epochs marked."""
+    figure, ((losses, accuracies, rates),) = new_figure(1, 3, 12, 3.4)
     history = history.reset_index(drop=True)
     epochs = history.index + 1
-    kept = history.groupby("stage").val_loss.idxmin()
-    starts = history.groupby("stage").epoch.idxmin().sort_values()
-    axes[0, 2].plot(epochs, history.learning_rate, ".-", color=GREEN)
-    axes[0, 2].set(ylabel="learning rate", yscale="log")
-    for axis, name in zip(axes[0], ("loss", "accuracy")):
+    kept = history.groupby("phase").val_loss.idxmin()
+    rates.plot(epochs, history.learning_rate, ".-", color=GREEN)
+    rates.set(ylabel="learning rate", yscale="log")
+    for axis, name, words in ((losses, "loss", "cross entropy"), (accuracies, "accuracy", "accuracy")):
         axis.plot(epochs, history[f"train_{name}"], "--", color=BLUE, label="training, augmented")
         axis.plot(epochs, history[f"val_{name}"], "-", color=ORANGE, label="validation, augmented")
         axis.plot(epochs[kept], history[f"val_{name}"][kept], "*", color=ORANGE, ms=13, mec="black", label="kept")
-        axis.set_ylabel("cross entropy" if name == "loss" else "accuracy")
-    for axis in axes[0]:
+        axis.set_ylabel(words)
+    small = {"color": GREY, "fontsize": 8, "va": "bottom"}
+    for axis in (losses, accuracies, rates):
         axis.set_xlabel("epoch")
-        for stage, start in starts.items():
+        for phase, start in history.groupby("phase").epoch.idxmin().sort_values().items():
             axis.axvline(start + 0.5, color=GREY, lw=0.8, ls=":")
-            axis.text(
-                start + 0.6, 1.0, stage, color=GREY, fontsize=8, transform=axis.get_xaxis_transform(), va="bottom"
-            )
+            axis.text(start + 0.6, 1.0, phase, transform=axis.get_xaxis_transform(), **small)
         axis.xaxis.get_major_locator().set_params(integer=True)
-    axes[0, 0].set_ylim(bottom=0)
-    axes[0, 0].legend(frameon=False, fontsize=8)
+    losses.set_ylim(bottom=0)
+    losses.legend(frameon=False, fontsize=8)
     return figure
 
 
@@ -159,27 +163,26 @@ def plot_confusion(evaluation: Evaluation, normalised: bool = False) -> Figure:
     """Confusion matrix: counts, or shares of each true class."""
     table = evaluation.confusion.rename(index=verbatim, columns=verbatim)
     side = 2.2 + 0.55 * len(table.columns)
-    figure, axes = new_figure(width=side, height=side * 0.85)
-    shown = table.div(table.sum(axis=1), axis=0) if normalised else table
-    seaborn.heatmap(shown, annot=True, fmt=".0%" if normalised else "d", cmap="cividis", cbar=False, linewidths=0.5,
-                    vmin=0, annot_kws={"fontsize": 9}, ax=axes[0, 0])  # fmt: skip
-    axes[0, 0].set(xlabel="predicted", ylabel="true")
-    axes[0, 0].tick_params(axis="x", rotation=45)
-    axes[0, 0].tick_params(axis="y", rotation=0)
+    figure, axis = new_plot(side, side * 0.85)
+    shown, form = (table.div(table.sum(axis=1), axis=0), ".0%") if normalised else (table, "d")
+    look = {"cmap": "cividis", "cbar": False, "linewidths": 0.5, "vmin": 0, "annot_kws": {"fontsize": 9}}
+    seaborn.heatmap(shown, annot=True, fmt=form, ax=axis, **look)
+    axis.set(xlabel="predicted", ylabel="true")
+    axis.tick_params(axis="x", rotation=45)
+    axis.tick_params(axis="y", rotation=0)
     return figure
 
 
 def plot_class_accuracy(evaluation: Evaluation) -> Figure:
     """Accuracy of each class with its 95 % Wilson interval."""
     table = evaluation.by_class
-    figure, axes = new_figure(height=0.9 + 0.35 * len(table))
+    figure, axis = new_plot(8, 0.9 + 0.35 * len(table))
     reach = np.abs([table.accuracy - table.low, table.high - table.accuracy])
-    axes[0, 0].errorbar(table.accuracy, range(len(table)), xerr=reach, fmt="o", color=BLUE, capsize=3)
-    axes[0, 0].set_yticks(
-        range(len(table)), [f"{verbatim(row.Index)} ({row.right} of {row.images})" for row in table.itertuples()]
-    )
-    axes[0, 0].set(xlim=(0, 1.02), xlabel="accuracy, with its 95 % interval")
-    axes[0, 0].invert_yaxis()
+    axis.errorbar(table.accuracy, range(len(table)), xerr=reach, fmt="o", color=BLUE, capsize=3)
+    names = [f"{verbatim(row.Index)} ({row.right} of {row.images})" for row in table.itertuples()]
+    axis.set_yticks(range(len(table)), names)
+    axis.set(xlim=(0, 1.02), xlabel="accuracy, with its 95 % interval")
+    axis.invert_yaxis()
     return figure
 
 
@@ -191,67 +194,56 @@ def plot_calibration(evaluation: Evaluation, uncalibrated: Evaluation | None = N
         uncalibrated: of the same at temperature 1 (`undo_temperature`), to be drawn beside it.
     """
     table = evaluation.calibration
-    figure, axes = new_figure(2, 1, 4.6, 4.6, sharex=True, height_ratios=[3, 1])
-    axes[0, 0].plot([0, 1], [0, 1], ":", color=GREY, label="as sure as right")
+    figure, ((above,), (below,)) = new_figure(2, 1, 4.6, 4.6, sharex=True, height_ratios=[3, 1])
+    above.plot([0, 1], [0, 1], ":", color=GREY, label="as sure as right")
     if uncalibrated:
         before, error = uncalibrated.calibration, uncalibrated.summary["calibration_error"]
         label = f"at temperature 1: error {error:.1%}"
-        axes[0, 0].plot(before.confidence, before.accuracy, "^--", color=ORANGE, label=label)
-    axes[0, 0].plot(table.confidence, table.accuracy, "o-", color=BLUE, label="pictures")
-    axes[0, 0].set(ylabel="accuracy", ylim=(-0.02, 1.05), xlim=(0, 1.02))
-    axes[0, 0].set_title(f"expected calibration error {evaluation.summary['calibration_error']:.1%}", fontsize=10)
-    axes[0, 0].legend(frameon=False, fontsize=8)
-    axes[1, 0].bar(table.confidence, table.images, width=0.04, color=BLUE)
-    axes[1, 0].set(xlabel="confidence", ylabel="pictures")
+        above.plot(before.confidence, before.accuracy, "^--", color=ORANGE, label=label)
+    above.plot(table.confidence, table.accuracy, "o-", color=BLUE, label="pictures")
+    above.set(ylabel="accuracy", ylim=(-0.02, 1.05), xlim=(0, 1.02))
+    above.set_title(f"expected calibration error {evaluation.summary['calibration_error']:.1%}", fontsize=10)
+    above.legend(frameon=False, fontsize=8)
+    below.bar(table.confidence, table.images, width=0.04, color=BLUE)
+    below.set(xlabel="confidence", ylabel="pictures")
     return figure
 
 
-def plot_unknowns(predictions: pd.DataFrame, threshold: float) -> Figure:
-    """Scores for «none of these» of pictures of the classes and of others, with the threshold between them."""
+def plot_strangers(predictions: pd.DataFrame, threshold: float) -> Figure:
+    """Scores for «none of these» of pictures of the classes and of strangers, with the threshold between them."""
     labelled = predictions[(predictions.label != "") & (predictions.status != "unreadable")]
     kinds = ["one of the classes", "none of the classes"]
-    kind = np.take(kinds, find_strangers(labelled))
-    figure, axes = new_figure(width=6, height=3.2)
-    seaborn.histplot(
-        labelled.assign(kind=kind), x="unknown_score", hue="kind", hue_order=kinds,
-        palette=[BLUE, ORANGE], bins=20, stat="proportion", common_norm=False, ax=axes[0, 0],
-    )  # fmt: skip
-    axes[0, 0].axvline(threshold, color="black", ls=":")
-    axes[0, 0].set(xlabel="score for «none of these»; unknown to the right of the line", ylabel="share of pictures")
-    axes[0, 0].get_legend().set_title("")
+    labelled = labelled.assign(kind=np.take(kinds, find_strangers(labelled)))
+    figure, axis = new_plot(6, 3.2)
+    look = {"palette": [BLUE, ORANGE], "bins": 20, "stat": "proportion", "common_norm": False}
+    seaborn.histplot(labelled, x="unknown_score", hue="kind", hue_order=kinds, ax=axis, **look)
+    axis.axvline(threshold, color="black", ls=":")
+    axis.set(xlabel="score for «none of these»; unknown to the right of the line", ylabel="share of pictures")
+    axis.get_legend().set_title("")
     return figure
 
 
 def save_evaluation(
-    evaluation: Evaluation,
-    predictions: pd.DataFrame,
-    folder: str | Path,
-    uncalibrated: Evaluation | None = None,
-    threshold: float = 1.0,
+    evaluation: Evaluation, predictions: pd.DataFrame, folder: str | Path, uncalibrated: Evaluation, threshold: float
 ) -> list[Path]:
-    """Saves the figures of an evaluation; those of wrong pictures and of unknowns only where there are any.
+    """Saves the figures of an evaluation; those of wrong pictures and of strangers only where there are any.
 
-    Args:
-        evaluation: of `predictions`.
-        predictions: the predictions table.
-        folder: receives them.
-        uncalibrated: see `plot_calibration`.
-        threshold: see `plot_unknowns`.
+    `uncalibrated` is as for `plot_calibration`, `threshold` as for `plot_strangers`.
     """
-    foreign = find_strangers(predictions)
+    strangers = find_strangers(predictions)
     figures = {
         "confusion": plot_confusion(evaluation),
         "confusion_normalised": plot_confusion(evaluation, normalised=True),
         "class_accuracy": plot_class_accuracy(evaluation),
         "calibration": plot_calibration(evaluation, uncalibrated),
-        "predictions": show_predictions(predictions[~foreign]),
+        "predictions": show_predictions(predictions[~strangers]),
     }
     for name in ("wrong", "unknowns"):
         (Path(folder) / f"{name}.png").unlink(missing_ok=True)  # of an earlier evaluation
     if len(evaluation.wrong):
         figures["wrong"] = show_predictions(evaluation.wrong, limit=len(evaluation.wrong))
-    if foreign.any():
-        figures["unknowns"] = plot_unknowns(predictions, threshold)
+    if strangers.any():
+        figures["unknowns"] = plot_strangers(predictions, threshold)
     return [save_figure(figure, Path(folder) / f"{name}.png") for name, figure in figures.items()]
 
 
@@ -264,18 +256,22 @@ def show_predictions(predictions: pd.DataFrame, columns: int = 7, limit: int = 2
     return show_grid(pictures, [text for text, _ in words], columns, [colour for _, colour in words])
 
 
-def show_maps(rows: Iterable[tuple[str, Sequence[np.ndarray], Sequence[str]]], side: float = 1.9) -> Figure:
-    """Pictures beside their maps: rows of (name, pictures, titles)."""
-    rows = list(rows)
-    columns = max((len(pictures) for _, pictures, _ in rows), default=1)
-    figure, axes = new_figure(max(1, len(rows)), columns, columns * side, max(1, len(rows)) * (side + 0.1))
-    for axis in axes.flat:
-        axis.axis("off")
-    for line, (name, pictures, titles) in zip(axes, rows):
-        line[0].text(-0.06, 0.5, verbatim(name), ha="right", va="center", transform=line[0].transAxes)
-        for axis, picture, title in zip(line, pictures, titles):
-            axis.imshow(picture)
-            axis.set_title("\n".join(map(verbatim, title.split("\n"))), fontsize=9)
+def show_explanation(picture: np.ndarray, overlay: np.ndarray, row: pd.Series, explained: str) -> Figure:
+    """A picture with its verdict, its map, and the probabilities of all classes, beside each other.
+
+    Args:
+        picture: uint8 (H, W, 3).
+        overlay: likewise.
+        row: of the predictions table.
+        explained: what the map is of.
+    """
+    words, colour = describe_prediction(row)
+    shares = class_probabilities(row).rename(verbatim)
+    figure, ((*sides, right),) = new_figure(1, 3, 9, max(3.4, 0.25 * len(shares)), width_ratios=[4, 4, 3])
+    _show_pictures(sides, [picture, overlay], [words, f"map for {explained}"], [colour, "black"])
+    right.bar_label(right.barh(shares.index, shares, color=BLUE), fmt="{:.1%}", padding=3, fontsize=9)
+    right.set(xlim=(0, 1.3), xticks=[])
+    right.invert_yaxis()
     return figure
 
 
@@ -285,15 +281,16 @@ def show_class_maps(
     """For the first picture of each class, downwards: itself, its map for the likeliest class and for the runner-up."""
     stacks = []
     for label, row in predictions[predictions.status != "unreadable"].groupby("label").first().iterrows():
-        picture = fit_to_square(read_image(row.path), SIDE)
+        picture = fit_to_square(read_image(row.path), MAP_SIDE)
         stack = [(picture, label)]
-        for column, share in row.filter(like="prob_").astype(float).nlargest(2).items():
-            name = column.removeprefix("prob_")
+        for name, share in class_probabilities(row).nlargest(2).items():
             heat = map_activation(classifier, picture, name, method)
             stack.append((overlay_map(picture, heat), f"{name} {share:.0%}"))
         stacks.append(stack)
     columns = max(1, min(columns, len(stacks)))
-    stacks += [[(np.full((SIDE, SIDE, 3), 255, np.uint8), "")] * 3] * (-len(stacks) % columns)
-    blocks = [stacks[start : start + columns] for start in range(0, len(stacks), columns)]
-    cells = [stack[line] for block in blocks for line in range(3) for stack in block]
+    blank = np.full((MAP_SIDE, MAP_SIDE, 3), 255, np.uint8), ""
+    cells = []
+    for start in range(0, len(stacks), columns):
+        for line in zip(*stacks[start : start + columns]):  # of pictures, of maps, of the runners-up's maps
+            cells += [*line, *[blank] * (columns - len(line))]
     return show_grid([picture for picture, _ in cells], [title for _, title in cells], columns)

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageColor, ImageDraw, ImageFont
+from torchvision.utils import make_grid
 
 from planetlib import printable
 from planetlib.data import progress_bar
 from planetlib.files.read import UnreadableImage
-from planetlib.files.tables import class_probabilities
 from planetlib.files.whole import open_whole
 from planetlib.images import read_image
-from planetlib.transforms import fit_to_square
+from planetlib.transforms import fit_to_square, to_picture, to_tensor
 
 BLUE, RED, GREY = "#0173b2", "#d55e00", "#6b6b6b"  # the first two are of seaborn's `colorblind` palette
 TILE = 192  # pixels, side of a picture in a contact sheet
@@ -46,6 +46,14 @@ def name_picture(index: int, path: str | Path, *more: str) -> str:
     return "_".join([f"{index:06d}", *(re.sub(r'[/\\:*?"<>|]', "-", part) for part in parts)])
 
 
+def fit_or_blank(path: str | Path, side: int) -> np.ndarray:
+    """A picture fitted to a square, uint8 (side, side, 3); a dark one for what cannot be read."""
+    try:
+        return fit_to_square(read_image(path), side)
+    except UnreadableImage:
+        return np.full((side, side, 3), 40, np.uint8)
+
+
 def annotate_picture(row, side: int = 512) -> Image.Image:
     """A picture with its prediction on a band below it.
 
@@ -53,51 +61,25 @@ def annotate_picture(row, side: int = 512) -> Image.Image:
         row: of the predictions table, as `itertuples` gives it.
         side: of the picture in pixels.
     """
-    try:
-        picture = fit_to_square(read_image(row.path), side)
-    except UnreadableImage:
-        picture = np.full((side, side, 3), 40, np.uint8)
     text, colour = describe_prediction(row)
     verdict, *truth = text.replace("✓", "right:").replace("✗", "wrong:").split("\n")
     band = max(34, side // 8)
     tile = Image.new("RGB", (side, side + band), ImageColor.getrgb(colour))
-    tile.paste(Image.fromarray(picture), (0, 0))
-    draw = ImageDraw.Draw(tile)
-    _draw_line(draw, verdict, (6, side + 2), side - 12, band * 0.42)
-    _draw_line(draw, " · ".join([*truth, Path(row.path).name]), (6, side + 2 + band * 0.5), side - 12, band * 0.34)
+    tile.paste(Image.fromarray(fit_or_blank(row.path, side)), (0, 0))
+    _draw_line(tile, verdict, 2, band * 0.42)
+    _draw_line(tile, " · ".join([*truth, Path(row.path).name]), 2 + band * 0.5, band * 0.34)
     return tile
 
 
-def draw_explanation(picture: np.ndarray, overlay: np.ndarray, row: pd.Series, explained: str) -> np.ndarray:
-    """A picture, its map and the probabilities of all classes side by side, with the verdict above.
-
-    Args:
-        picture: uint8 (S, S, 3).
-        overlay: likewise.
-        row: of the predictions table.
-        explained: the class the map is of.
-
-    Returns:
-        uint8 (S + 28, 2 S + 252, 3), on white.
-    """
-    side = len(picture)
-    sheet = Image.new("RGB", (2 * side + 252, side + 28), "white")
-    for left, part in ((0, picture), (side, overlay)):
-        sheet.paste(Image.fromarray(part), (left, 28))
-    draw = ImageDraw.Draw(sheet)
-    text, colour = describe_prediction(row)
-    words = text.replace("✓", "right:").replace("✗", "wrong:").split("\n")
-    _draw_line(draw, " · ".join([*words, Path(row.path).name]), (6, 5), 2 * side - 170, 15, colour)
-    _draw_line(draw, f"map for {explained}", (2 * side - 160, 5), 160, 15, "black")
-    shares = class_probabilities(row)
-    step = min(22, side / len(shares))
-    for line, (name, share) in enumerate(shares.items()):
-        top = 28 + line * step
-        _draw_line(draw, name, (2 * side + 8, top), 84, step * 0.62, "black")
-        if long := round(100 * share):
-            draw.rectangle((2 * side + 96, top + 2, 2 * side + 96 + long, top + step * 0.7), BLUE)
-        _draw_line(draw, f"{share:.1%}", (2 * side + 202, top), 48, step * 0.62, "black")
-    return np.array(sheet)
+def _draw_line(tile: Image.Image, text: str, top: float, size: float) -> None:
+    """Writes a line, `top` pixels below the picture; what is too long for it ends in an ellipsis."""
+    draw, font, text = ImageDraw.Draw(tile), ImageFont.load_default(size), printable(text)
+    room = tile.width - 12
+    if draw.textlength(text, font) > room:
+        while text and draw.textlength(text + "…", font) > room:
+            text = text[:-1]
+        text += "…"
+    draw.text((6, tile.width + top), text, "white", font)
 
 
 def write_caption(picture: np.ndarray, text: str) -> np.ndarray:
@@ -111,24 +93,12 @@ def write_caption(picture: np.ndarray, text: str) -> np.ndarray:
     return np.array(sheet)
 
 
-def _draw_line(draw: ImageDraw.ImageDraw, text: str, corner, width: float, size: float, colour: str = "white") -> None:
-    font, text = ImageFont.load_default(size), printable(text)
-    if draw.textlength(text, font) > width:
-        while text and draw.textlength(text + "…", font) > width:
-            text = text[:-1]
-        text += "…"
-    draw.text(corner, text, colour, font)
-
-
 def make_contact_sheet(predictions: pd.DataFrame, columns: int = 10, limit: int = 200) -> Image.Image:
     """The first rows of the predictions table as one picture of annotated tiles."""
-    tiles = [annotate_picture(row, TILE) for row in predictions.head(limit).itertuples()]
-    columns = min(columns, max(1, len(tiles)))
-    width, height = (tiles[0].size if tiles else (TILE, TILE)) + np.array([4, 4])
-    sheet = Image.new("RGB", (columns * int(width) + 4, -(-len(tiles) // columns) * int(height) + 4), "white")
-    for index, tile in enumerate(tiles):
-        sheet.paste(tile, (4 + index % columns * int(width), 4 + index // columns * int(height)))
-    return sheet
+    tiles = [to_tensor(np.array(annotate_picture(row, TILE))) for row in predictions.head(limit).itertuples()]
+    if not tiles:
+        return Image.new("RGB", (TILE, TILE), "white")
+    return Image.fromarray(to_picture(make_grid(tiles, nrow=columns, padding=4, pad_value=255)))
 
 
 def draw_predictions(predictions: pd.DataFrame, folder: str | os.PathLike) -> None:
