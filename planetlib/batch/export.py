@@ -1,43 +1,38 @@
 """A trained run as one file for other runtimes: ONNX, with the calibration inside and the rest as metadata."""
 
-import io
 import json
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from planetlib import PlanetlibError, __version__, require_known
-from planetlib.calibrate import score_unknown
 from planetlib.checkpoint import Checkpoint
-from planetlib.model import Embedder, fold_norms
+from planetlib.files.whole import open_whole
+from planetlib.model import Embedder, fold_copy, score_unknown
 
 FORMATS = ("onnx",)
 
 
 class Calibrated(nn.Module):
-    """A checkpoint's model with its temperature and its detector of unknowns.
-
-    Args:
-        checkpoint: what `Checkpoint.load` returns.
-    """
+    """A checkpoint's network with its temperature and its detector of strangers."""
 
     def __init__(self, checkpoint: Checkpoint):
         super().__init__()
-        model = fold_norms(checkpoint.build_model())
-        self.embedder, self.temperature = Embedder(model), checkpoint.temperature
-        self.known, self.detector = len(checkpoint.class_names), checkpoint.detector
+        self.embedder = Embedder(fold_copy(checkpoint.build_model(), "float32"))
+        self.temperature, self.detector = checkpoint.temperature, checkpoint.detector
+        self.known = len(checkpoint.class_names)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities (B, classes) and scores for «none of these» (B,) of images, uint8 (B, 3, S, S), RGB."""
         logits, lower = self.embedder(images)
-        if self.detector:
-            unknown = score_unknown(self.detector, lower, self.known)
-        else:
-            unknown = lower[:, 0] * torch.nan
-        return (logits[:, : self.known] / self.temperature).softmax(1), unknown
+        probabilities = (logits[:, : self.known] / self.temperature).softmax(1)
+        if not self.detector:
+            return probabilities, lower[:, 0] * torch.nan
+        return probabilities, score_unknown(self.detector, lower, self.known)
 
 
 def export_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike, form: str = "onnx") -> Path:
@@ -61,24 +56,23 @@ def export_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike, form: str
         import onnx
         import onnxscript  # noqa: F401 - what torch's exporter is written in
     except ImportError as error:
-        raise PlanetlibError(f"cannot export ({error}): pip install 'planetlib[onnx]'") from error
-    size, buffer = checkpoint.image_size, io.BytesIO()
-    example = torch.zeros(2, 3, size, size, dtype=torch.uint8)
+        raise PlanetlibError(f"cannot export ({error})", do="pip install 'planetlib[onnx]'") from error
+    size = checkpoint.image_size
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # of the exporter's own insides
-        program = torch.onnx.export(
-            Calibrated(checkpoint).eval(), (example,), input_names=["images"],
-            output_names=["probabilities", "unknown_score"], dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
-            dynamo=True, verbose=False,
-        )  # fmt: skip
-    facts = {"class_names": json.dumps(checkpoint.class_names), "image_size": size, "fit": checkpoint.fit}
-    facts |= {"unknown_threshold": checkpoint.unknown_threshold, "backbone": checkpoint.backbone}
-    model = program.model_proto  # type: ignore[union-attr]
-    onnx.helper.set_model_props(model, {name: str(fact) for name, fact in (facts | {"planetlib": __version__}).items()})
-    onnx.save(model, buffer)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.write_bytes(buffer.getvalue())
-    os.replace(partial, path)
-    return path
+        program: Any = torch.onnx.export(
+            Calibrated(checkpoint).eval(),
+            (torch.zeros(2, 3, size, size, dtype=torch.uint8),),
+            input_names=["images"],
+            output_names=["probabilities", "unknown_score"],
+            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+            dynamo=True,
+            verbose=False,
+        )
+    facts = {name: getattr(checkpoint, name) for name in ("image_size", "fit", "unknown_threshold", "backbone")}
+    facts |= {"class_names": json.dumps(checkpoint.class_names), "planetlib": __version__}
+    model = program.model_proto
+    onnx.helper.set_model_props(model, {name: str(fact) for name, fact in facts.items()})
+    with open_whole(path) as file:
+        onnx.save(model, file)
+    return Path(path)

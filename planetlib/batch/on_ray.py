@@ -8,21 +8,63 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from planetlib import PlanetlibError
+from planetlib.batch.runtime import use_runtime
+from planetlib.batch.stream import WORDS, write_predictions
 from planetlib.checkpoint import Checkpoint, find_checkpoint
-from planetlib.classify import Classifier, gather_inputs, write_predictions
-from planetlib.data import progress_bar
+from planetlib.classify import Classifier, gather_inputs
+from planetlib.files.progress import progress_bar
 from planetlib.files.tables import DataError
+from planetlib.files.whole import open_whole
 from planetlib.images import SUFFIXES
 
 #: steps in a task: what is done again where a worker is lost
 STEPS_IN_TASK = 8
 #: files that a worker fetches at a time
 FETCHES = 16
+
+
+def predict_places(
+    run: str | os.PathLike, places: Iterable[str | os.PathLike], out: str | os.PathLike, **options
+) -> Iterator[pd.DataFrame]:
+    """Predicts files, folders and addresses into a table on disc, CSV or by its suffix Parquet; passes the pieces on.
+
+    Args:
+        run: run folder or checkpoint file.
+        places: see `gather_addresses`.
+        out: the file to write.
+        **options: see `stream_on_ray`.
+
+    Raises:
+        PlanetlibError: as `gather_addresses`, `stream_on_ray` and `Checkpoint.load`.
+    """
+    checkpoint = Checkpoint.load(find_checkpoint(run))
+    inputs = gather_addresses(places, checkpoint.class_names)
+    write = _write_parquet if Path(out).suffix == ".parquet" else write_predictions
+    with progress_bar(desc="predicting", total=len(inputs), unit="image") as bar:
+        for table in write(stream_on_ray(checkpoint, inputs, **options), out):
+            bar.update(len(table))
+            yield table
+
+
+def _write_parquet(tables: Iterable[pd.DataFrame], path: str | os.PathLike) -> Iterator[pd.DataFrame]:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+    tables = iter(tables)
+    first = next(tables)
+    schema = pa.Schema.from_pandas(first, preserve_index=False)
+    with open_whole(path) as file, ParquetWriter(file, schema) as writer:
+        for table in chain([first], tables):
+            writer.write_table(pa.Table.from_pandas(table, schema, preserve_index=False))
+            yield table
 
 
 def is_address(place: str | os.PathLike) -> bool:
@@ -41,34 +83,31 @@ def gather_addresses(places: Iterable[str | os.PathLike], class_names: Iterable[
         if not is_address(place):
             pairs += gather_inputs([place], names)
             continue
-        found = [str(place)] if Path(place).suffix.lower() in SUFFIXES else _list_folder(str(place))
-        if not found:
-            raise DataError(f"{place}: no pictures there; expected files such as .png, .jpg, .tif")
-        labels = [address.split("/")[-2] for address in found]
-        pairs += [(address, label if label in names else "") for address, label in zip(found, labels)]
+        for address in _list_addresses(str(place)):
+            label = address.split("/")[-2]
+            pairs.append((address, label if label in names else ""))
     return pairs
 
 
-def _list_folder(address: str) -> list[str]:
-    from fsspec.core import url_to_fs
-
+def _list_addresses(place: str) -> list[str]:
+    if Path(place).suffix.lower() in SUFFIXES:
+        return [place]
     try:
-        system, root = url_to_fs(address)
+        from fsspec.core import url_to_fs
+
+        system, root = url_to_fs(place)
         found = [name for name in system.find(root) if Path(name).suffix.lower() in SUFFIXES]
-        return sorted(system.unstrip_protocol(name) for name in found if "/." not in name.removeprefix(root))
+        found = sorted(system.unstrip_protocol(name) for name in found if "/." not in name.removeprefix(root))
     except Exception as error:  # each file system has errors of its own
-        raise DataError(
-            f"{address}: cannot be listed ({error}); expected an address that fsspec knows, with its package "
-            "installed (s3fs for s3://, gcsfs for gs://, aiohttp for https://)"
-        ) from error
+        advice = "install what fsspec needs for it: s3fs for s3://, gcsfs for gs://, aiohttp for https://"
+        raise DataError(f"{place}: cannot be listed ({error}); expected a folder of pictures", do=advice) from error
+    if not found:
+        raise DataError(f"{place}: no pictures there; expected files such as .png, .jpg, .tif")
+    return found
 
 
 def stream_on_ray(
-    checkpoint: Checkpoint,
-    inputs: list[tuple[str, str]],
-    batch_size: int = 32,
-    workers: int | None = None,
-    **options,
+    checkpoint: Checkpoint, inputs: list[tuple[str, str]], batch_size: int = 32, workers: int | None = None, **options
 ) -> Iterator[pd.DataFrame]:
     """As `Classifier.stream`, by worker processes of a Ray cluster: the same rows in the same order.
 
@@ -81,10 +120,35 @@ def stream_on_ray(
         inputs: (path or address, label) pairs.
         batch_size: images in a step.
         workers: processes; by default one for each GPU of the cluster or, where it has none, for each CPU.
-        **options: `device`, `precision` and `runtime` of each worker, see `Classifier`.
+        **options: of each worker: `runtime`, see `use_runtime`, and those of `Classifier`.
 
     Raises:
         PlanetlibError: Ray is not installed, or the cluster fails.
+    """
+    with join_cluster() as ray:
+        there = ray.cluster_resources()
+        cpus, gpus = int(there.get("CPU", 1)), int(there.get("GPU", 0))
+        count = workers or gpus or cpus
+        shares = {"num_cpus": cpus // count or cpus / count, "num_gpus": gpus / count}
+        # A task is a whole number of steps, which are so made of the same pictures as those of `Classifier.stream`.
+        files, size = pd.DataFrame(inputs, columns=["path", "label"]), STEPS_IN_TASK * batch_size
+        tasks = ray.data.from_pandas([files[start : start + size] for start in range(0, len(files), size)])
+        # In a list the checkpoint stays a reference, which a worker that is started again resolves again.
+        given = ([ray.put(checkpoint)], batch_size, os.getcwd(), len(inputs))
+        work = {"fn_constructor_args": given, "fn_constructor_kwargs": options, "batch_format": "pandas", **shares}
+        pool = ray.data.ActorPoolStrategy(size=count)
+        rows = tasks.map_batches(_Worker, batch_size=None, compute=pool, **work)
+        for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
+            table = batch.to_pandas()  # where a column has no number, Arrow forgets that it is one of numbers
+            yield table.astype(dict.fromkeys(table.columns.difference(WORDS), float))
+
+
+@contextmanager
+def join_cluster() -> Iterator[Any]:
+    """Ray, with the cluster this process has joined already, that of RAY_ADDRESS, or one that ends with the body.
+
+    Raises:
+        PlanetlibError: Ray is not installed, or the cluster fails in the body.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # its makers are told nothing
     if "RAY_ADDRESS" not in os.environ:  # on Linux, too, a cluster made for the call listens on 127.0.0.1 alone
@@ -92,33 +156,19 @@ def stream_on_ray(
     try:
         import ray
         import ray.data
-        import ray.data.exceptions
+        from ray.data.exceptions import ExecutionTimeoutError
     except ImportError as error:
-        raise PlanetlibError(f"Ray is not there ({error}); pip install 'planetlib[scale]'") from error
+        raise PlanetlibError(f"Ray is not there ({error})", do="pip install 'planetlib[scale]'") from error
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     ours = not ray.is_initialized()
     if ours:
         address = os.environ.get("RAY_ADDRESS", "local")
         ray.init(address, include_dashboard=False, logging_level=logging.WARNING)
+    context = ray.data.DataContext.get_current()
+    context.execution_options.preserve_order, context.enable_progress_bars = True, False
     try:
-        there = ray.cluster_resources()
-        cpus, gpus = int(there.get("CPU", 1)), int(there.get("GPU", 0))
-        count = workers or gpus or cpus
-        context = ray.data.DataContext.get_current()
-        context.execution_options.preserve_order, context.enable_progress_bars = True, False
-        # A task is a whole number of steps, which are so made of the same pictures as those of `Classifier.stream`.
-        files, rows_in_task = pd.DataFrame(inputs, columns=["path", "label"]), STEPS_IN_TASK * batch_size
-        tasks = [files[start : start + rows_in_task] for start in range(0, len(files), rows_in_task)]
-        handed = ray.put(checkpoint)
-        rows = ray.data.from_pandas(tasks).map_batches(
-            _Worker, fn_constructor_args=([handed], batch_size, os.getcwd()), batch_size=None, batch_format="pandas",
-            fn_constructor_kwargs={**options, "expected": len(inputs)},
-            compute=ray.data.ActorPoolStrategy(size=count), num_gpus=gpus / count,
-            num_cpus=cpus // count or cpus / count,
-        )  # fmt: skip
-        for table in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
-            yield table.to_pandas()  # type: ignore[union-attr]
-    except (ray.exceptions.RayError, ray.data.exceptions.ExecutionTimeoutError) as error:
+        yield ray
+    except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
         raise PlanetlibError(f"the cluster gave up: {str(error).splitlines()[0]}") from error
     finally:
         if ours:
@@ -128,20 +178,19 @@ def stream_on_ray(
 class _Worker:
     """What a worker process holds: the classifier; called with `path, label`, it returns the predictions table."""
 
-    def __init__(self, handed: list, batch_size: int, folder: str, **options):
+    def __init__(self, handed: list, batch_size: int, folder: str, images: int, runtime: str = "torch", **options):
         import ray
 
-        # In a list it stays a reference, which a worker that is started again resolves again.
-        self.classifier = Classifier(ray.get(handed[0]), **options)
         self.batch_size, self.folder = batch_size, folder
+        self.classifier = Classifier(ray.get(handed[0]), **options)
+        use_runtime(self.classifier, runtime, images)
 
     def __call__(self, files: pd.DataFrame) -> pd.DataFrame:
         with ThreadPoolExecutor(FETCHES) as pool:
             sources, reasons = zip(*pool.map(self._fetch, files.path))
-        tables = self.classifier.stream(zip(sources, files.label), self.batch_size)
-        table = pd.concat(tables, ignore_index=True)
-        reasons = pd.Series(reasons, dtype=str)
-        return table.assign(path=files.path.to_numpy(), error=reasons.where(reasons != "", table.error))
+        table = pd.concat(self.classifier.stream(zip(sources, files.label), self.batch_size), ignore_index=True)
+        errors = [reason or error for reason, error in zip(reasons, table.error)]
+        return table.assign(path=files.path.to_numpy(), error=pd.Series(errors, dtype=table.error.dtype))
 
     def _fetch(self, place: str) -> tuple[str | bytes, str]:
         """A path, or the bytes behind an address; where there are none, no bytes and the reason."""
@@ -156,49 +205,3 @@ class _Worker:
             return b"", "not found"
         except Exception as error:  # each file system has errors of its own
             return b"", f"cannot be fetched ({' '.join(str(error).split()) or type(error).__name__})"
-
-
-def predict_places(
-    run: str | os.PathLike,
-    places: Iterable[str | os.PathLike],
-    out: str | os.PathLike,
-    **options,
-) -> Iterator[pd.DataFrame]:
-    """Predicts files, folders and addresses into a table on disc, CSV or by its suffix Parquet; passes the pieces on.
-
-    Args:
-        run: run folder or checkpoint file.
-        places: see `gather_addresses`.
-        out: the file to write.
-        **options: see `stream_on_ray`.
-
-    Raises:
-        PlanetlibError: as `gather_addresses`, `stream_on_ray` and `Checkpoint.load`.
-    """
-    checkpoint = Checkpoint.load(find_checkpoint(run))
-    inputs = gather_addresses(places, checkpoint.class_names)
-    write = write_parquet if Path(out).suffix == ".parquet" else write_predictions
-    with progress_bar(desc="predicting", total=len(inputs), unit="image") as bar:
-        for table in write(stream_on_ray(checkpoint, inputs, **options), out):
-            bar.update(len(table))
-            yield table
-
-
-def write_parquet(tables: Iterable[pd.DataFrame], path: str | os.PathLike) -> Iterator[pd.DataFrame]:
-    """As `classify.write_predictions`, into a Parquet file: whole or not at all, and each piece is passed on."""
-    import pyarrow as pa
-    from pyarrow.parquet import ParquetWriter
-
-    path, writer = Path(path), None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    try:
-        for table in tables:
-            rows = pa.Table.from_pandas(table, preserve_index=False)
-            writer = writer or ParquetWriter(partial, rows.schema)
-            writer.write_table(rows)
-            yield table
-    finally:
-        if writer:
-            writer.close()
-    os.replace(partial, path)

@@ -1,6 +1,8 @@
 """Runs the five notebooks into readable reports, and leaves the notebooks as they are."""
 
+import json
 import os
+from importlib.metadata import distribution
 from pathlib import Path
 
 import nbformat
@@ -38,15 +40,19 @@ def run_notebooks(
     Raises:
         NotebookFailed: a cell raised, or the kernel died; the notebooks after it are not run.
     """
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     notebooks = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
     if not notebooks:
-        raise PlanetlibError(
-            f"{FOLDER}: no notebooks there; run this from a clone of the project, installed with 'make install'"
-        )
+        raise PlanetlibError(f"{FOLDER}: got no notebooks; expected those of a clone of the project", do=_say_where())
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
     bar = progress_bar(notebooks, progress, desc="notebooks", unit="notebook")
     return [_run_notebook(path, out, environment, in_place) for path in bar]
+
+
+def _say_where() -> str:
+    """Where a clone may be: pip writes down what a package was installed from (PEP 610)."""
+    origin = json.loads(distribution("planetlib").read_text("direct_url.json") or "{}").get("url")
+    return "run this in one" + (f"; planetlib was installed from {origin}" if origin else "")
 
 
 def _run_notebook(path: Path, out: Path, environment: dict[str, str], in_place: bool) -> Path:

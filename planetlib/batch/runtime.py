@@ -1,8 +1,4 @@
-"""What computes a network: for training its tail, for prediction PyTorch or OpenVINO (extra `openvino`).
-
-All fold BatchNorm into the convolution before it. A runtime is called with images, uint8 (B, 3, S, S), by any number of
-threads at once, and gives what `Embedder` gives, float32 on the CPU.
-"""
+"""OpenVINO in the place of PyTorch, where it is there and pays (extra `openvino`)."""
 
 import importlib.util
 import warnings
@@ -11,6 +7,7 @@ import torch
 from torch import Tensor
 
 from planetlib import PlanetlibError, require_known
+from planetlib.classify import Classifier
 from planetlib.model import Embedder, Network, choose_precision
 
 RUNTIMES = ("auto", "torch", "openvino")
@@ -19,7 +16,7 @@ WORTH_CONVERTING = 100
 
 
 class OpenVinoRuntime:
-    """The model converted for OpenVINO, as many streams as there are cores, each on one of them.
+    """As `TorchRuntime`, by OpenVINO: as many streams as there are cores, each on one of them.
 
     Args:
         model: in evaluation mode, on the CPU; is not changed.
@@ -30,15 +27,16 @@ class OpenVinoRuntime:
         PlanetlibError: OpenVINO is not installed.
     """
 
+    name = "openvino"
+
     def __init__(self, model: Network, size: int, precision: str):
         try:
             import openvino
             from openvino.frontend import FrontEndManager
             from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
         except ImportError as error:
-            raise PlanetlibError(
-                f"the runtime 'openvino' cannot be used ({error}): pip install 'planetlib[openvino]', or take 'torch'"
-            ) from error
+            said = f"the runtime 'openvino' cannot be used ({error})"
+            raise PlanetlibError(said, do="pip install 'planetlib[openvino]', or take 'torch'") from error
         # Not by `openvino.convert_model`: that reports each conversion to Intel unless the user has opted out.
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # tracing warns of shapes, which do not change here
@@ -50,9 +48,9 @@ class OpenVinoRuntime:
         (place,) = graph.get_inputs()
         graph.set_partial_shape(place, openvino.PartialShape([-1, 3, size, size]))
         graph.set_element_type(place, openvino.Type.u8)
-        precision = choose_precision(precision, torch.device("cpu"))
-        choices: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision]}
-        choices |= dict.fromkeys(("NUM_STREAMS", "INFERENCE_NUM_THREADS"), torch.get_num_threads())
+        kind = {"float32": "f32", "bfloat16": "bf16"}[choose_precision(precision, torch.device("cpu"))]
+        cores = torch.get_num_threads()
+        choices = {"INFERENCE_PRECISION_HINT": kind, "NUM_STREAMS": cores, "INFERENCE_NUM_THREADS": cores}
         self.compiled = openvino.Core().compile_model(frontend.convert(graph), "CPU", choices)
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,16 +58,25 @@ class OpenVinoRuntime:
         return torch.from_numpy(found[0]), torch.from_numpy(found[1])
 
 
-def choose_runtime(runtime: str, device: torch.device, images: int) -> str:
-    """The named runtime; for `auto` the one that is done sooner with so many images.
+def use_runtime(classifier: Classifier, name: str = "auto", images: int = 0) -> None:
+    """Lets OpenVINO compute a classifier's predictions, where it is asked for or, for `auto`, done sooner.
+
+    Args:
+        classifier: whose `compute` is PyTorch as yet, and otherwise stays so.
+        name: of `RUNTIMES`.
+        images: how many are to be predicted.
 
     Raises:
-        PlanetlibError: unknown name, or OpenVINO on another device than the CPU.
+        PlanetlibError: unknown name, OpenVINO on another device than the CPU, or it is not installed.
     """
-    require_known("runtime", runtime, RUNTIMES)
-    if runtime == "openvino" and device.type != "cpu":
-        raise PlanetlibError(f"the runtime 'openvino' computes on the CPU, got the device '{device}'; take 'torch'")
-    if runtime != "auto":
-        return runtime
-    wins = device.type == "cpu" and images >= WORTH_CONVERTING and importlib.util.find_spec("openvino")
-    return "openvino" if wins else "torch"
+    require_known("runtime", name, RUNTIMES)
+    device, wanted = classifier.device, name == "openvino"
+    if wanted and device.type != "cpu":
+        raise PlanetlibError(
+            f"the runtime 'openvino' computes on the CPU, got the device '{device}'", do="take 'torch'"
+        )
+    if name == "auto" and device.type == "cpu" and images >= WORTH_CONVERTING:
+        wanted = importlib.util.find_spec("openvino") is not None
+    if wanted:
+        size, precision = classifier.checkpoint.image_size, classifier.precision
+        classifier.compute = OpenVinoRuntime(classifier.model, size, precision)

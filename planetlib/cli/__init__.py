@@ -3,9 +3,11 @@
 import argparse
 import sys
 from contextlib import nullcontext
+from typing import Any
 
 from planetlib import PlanetlibError, __version__, printable
-from planetlib.cli.commands import COMMANDS
+from planetlib.cli import commands  # noqa: F401 - each enters itself into COMMANDS
+from planetlib.cli.options import COMMANDS
 from planetlib.files.whole import explain_failure, lock_folder
 
 EXIT_CODES = """exit codes: 0 done; 1 done, but some inputs could not be read (each is named);
@@ -30,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    looks = {"epilog": EXIT_CODES, "formatter_class": argparse.RawDescriptionHelpFormatter}
+    looks: dict[str, Any] = {"epilog": EXIT_CODES, "formatter_class": argparse.RawDescriptionHelpFormatter}
     says = "Planet classifier: train, evaluate, predict, explain."
     parser = argparse.ArgumentParser(prog="planetlib", description=says, **looks)
     parser.add_argument("--version", action="version", version=f"planetlib {__version__}")
@@ -39,7 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
     groups["data"] = data.add_subparsers(required=True, metavar="COMMAND")
     for function, options, holds in COMMANDS:
         group, _, name = function.__name__.rpartition("_")
-        says = function.__doc__
+        says = str(function.__doc__)
         added = groups[group].add_parser(name, help=says[0].lower() + says[1:-1], description=says, **looks)
         for names, how in options:
             added.add_argument(*names, **how)

@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 from planetlib import PlanetlibError, printable
-from planetlib.cli.options import AUDIT, COMMANDS, DATA, DEVICE, RUN, TRAINING, at_least, choice, command, option
+from planetlib.cli.options import AUDIT, BATCH, DATA, DEVICE, RUN, SEED, TRAINING, choice, command, number, option
 from planetlib.settings import CHOICES, load_settings
 
 SAMPLE_PICTURES = 200
-
-__all__ = ["COMMANDS"]
+#: pictures whose answers are printed
+SHOWN = 20
 
 
 @command(option("--data", type=Path, default=Path("data/planets"), help="folder that receives it"), holds="data")
@@ -22,7 +22,7 @@ def data_fetch(options) -> int:
     """Download the public set of planets (700 pictures, 156 MB); resumable."""
     from planetlib.files.download import fetch_planets
 
-    print(f"{options.data}: {fetch_planets(options.data)} pictures downloaded, the set is whole")
+    print(f"{options.data}: {_count(fetch_planets(options.data))} downloaded, the set is whole")
     return 0
 
 
@@ -43,7 +43,7 @@ def data_check(options) -> int:
 @command(
     DATA,
     option("--out", type=Path, required=True, help="samples table to write (CSV)"),
-    option("--seed", type=at_least(0), default=0, help="of the deal"),
+    option("--seed", type=SEED, default=0, help="of the deal"),
     AUDIT,
 )
 def data_split(options) -> int:
@@ -72,8 +72,10 @@ def train(options) -> int:
     device = choose_device(settings.device)
     print(f"computing on {device}, frozen stages in {choose_precision(settings.precision, device)}, channels last")
     phases = PHASES if options.phase == "both" else (options.phase,)
-    if (options.resume == options.overwrite) and (settings.run / f"{phases[0]}_state.pt").exists():
-        raise PlanetlibError(f"{settings.run}: holds a run; expected --resume, to go on, or --overwrite, to start anew")
+    is_there = (settings.run / f"{phases[0]}_state.pt").exists()
+    if options.resume and options.overwrite or is_there and not options.resume and not options.overwrite:
+        got = f"{settings.run}: {'holds a run' if is_there else 'got both'}"
+        raise PlanetlibError(f"{got}; expected either --resume, to go on with it, or --overwrite, to start anew")
     code = _make_samples(settings, options.audit, options.overwrite) if processes.rank == 0 else 0
     processes.wait()
     samples = _read_samples(settings)
@@ -90,8 +92,8 @@ def train(options) -> int:
 @command(
     DATA,
     option("--run", type=Path, required=True, help="folder for tables and a run of each fold; resumable"),
-    option("--folds", type=at_least(2), default=5, help="how many"),
-    option("--seeds", type=at_least(0), nargs="+", default=[0, 1, 2], help="a deal of the folds and a training each"),
+    option("--folds", type=number(int, 2, 1000), default=5, help="how many"),
+    option("--seeds", type=SEED, nargs="+", default=[0, 1, 2], help="a deal of the folds and a training each"),
     *(option for option in TRAINING if option[0] != ("--seed",)),
     holds="run",
 )
@@ -158,15 +160,19 @@ def evaluate(options) -> int:
 @command(
     option("inputs", nargs="+", metavar="FILE_OR_FOLDER", help="with --engine ray also addresses: s3://…, https://…"),
     RUN,
-    option("--out", type=Path, required=True, help="folder for predictions.csv, contact_sheet.png, pictures/"),
+    option(
+        "--out", type=Path, default=Path("answers"), help="folder for predictions.csv, contact_sheet.png, pictures/"
+    ),
     option("--pictures", choices=("all", "sample", "none"), help="drawn: all, the first 200 (sample, usual) or none"),
     option("--resume", action="store_true", help="go on with what was killed or interrupted in OUT"),
     option("--runtime", choices=("auto", "torch", "openvino"), default="auto", help="auto: whichever is quicker"),
     DEVICE,
-    option("--batch-size", type=at_least(1), default=32, help="pictures in a step"),
+    option("--batch-size", type=BATCH, default=32, help="pictures in a step"),
     option("--engine", choices=("local", "ray"), default="local", help="ray: worker processes of a Ray cluster"),
     option("--format", choices=("csv", "parquet"), default="csv", help="of the table; parquet with --engine ray alone"),
-    option("--workers", type=at_least(1), help="processes of --engine ray (default: one for each GPU or else CPU)"),
+    option(
+        "--workers", type=number(int, 1, 1024), help="processes of --engine ray (default: one for each GPU or else CPU)"
+    ),
     holds="out",
 )
 def predict(options) -> int:
@@ -182,35 +188,37 @@ def predict(options) -> int:
 def _predict_here(options) -> int:
     import pandas as pd
 
-    from planetlib.batch.resume import predict_resumably
-    from planetlib.checkpoint import Checkpoint, find_checkpoint
+    from planetlib.batch.runtime import use_runtime
+    from planetlib.batch.stream import predict_resumably
     from planetlib.classify import Classifier, gather_inputs
-    from planetlib.data import progress_bar
-    from planetlib.show.sheets import draw_predictions
+    from planetlib.files.progress import progress_bar
 
-    checkpoint, out = Checkpoint.load(find_checkpoint(options.run)), options.out / "predictions.csv"
-    pairs = gather_inputs(options.inputs, checkpoint.class_names)
-    classifier = Classifier(checkpoint, options.device, runtime=options.runtime, expected=len(pairs))
-    wanted = {"all": len(pairs), "sample": SAMPLE_PICTURES, "none": 0}[options.pictures or "sample"]
-    tables, left, code, done = [], wanted, 0, 0
+    classifier, out = Classifier.load(options.run, device=options.device), options.out / "predictions.csv"
+    pairs = gather_inputs(options.inputs, classifier.class_names)
+    use_runtime(classifier, options.runtime, len(pairs))
+    drawn = {"all": len(pairs), "sample": SAMPLE_PICTURES, "none": 0}[options.pictures or "sample"]
+    kept, code, done, most = [], 0, 0, max(drawn, SHOWN)
     try:
         with progress_bar(desc="predicting", total=len(pairs), unit="image") as bar:
             for table in predict_resumably(classifier, pairs, out, options.batch_size, options.resume):
+                if done < most:
+                    kept.append(table.head(most - done))
                 done += len(table)
                 bar.update(len(table))
                 code = max(code, _report_unreadable(table))
-                if left > 0:
-                    tables.append(table.head(left))
-                    left -= len(table)
     except KeyboardInterrupt:
-        said = f"Interrupted after {done} of {len(pairs)} pictures; their rows are in {out}.part."
+        said = f"Interrupted after {done} of {_count(len(pairs))}; their rows are in {out}.part."
         print(f"{said} Predict with --resume to go on.", file=sys.stderr)
         return 130
-    print(f"{len(pairs)} pictures predicted: {out}")
-    if wanted:
-        draw_predictions(pd.concat(tables, ignore_index=True), options.out)
+    rows = pd.concat(kept, ignore_index=True)
+    _print_answers(rows[rows.status != "unreadable"].head(SHOWN))
+    print(f"{_count(len(pairs))} predicted: {out}")
+    if drawn:
+        from planetlib.show.sheets import draw_predictions
+
+        draw_predictions(rows.head(drawn), options.out)
         places = f"{options.out / 'pictures'}, {options.out / 'contact_sheet.png'}"
-        print(f"{min(wanted, len(pairs))} of them drawn: {places}")
+        print(f"{min(drawn, len(pairs))} of them drawn: {places}")
     return code
 
 
@@ -221,14 +229,14 @@ def _predict_on_ray(options) -> int:
     out, count, code = options.out / f"predictions.{options.format}", 0, 0
     for table in predict_places(options.run, options.inputs, out, **choices):
         count, code = count + len(table), max(code, _report_unreadable(table))
-    print(f"{count} pictures predicted: {out}")
+    print(f"{_count(count)} predicted: {out}")
     return code
 
 
 @command(
     option("files", nargs="+", type=Path, metavar="FILE"),
     RUN,
-    option("--out", type=Path, required=True, help="folder for the pictures"),
+    option("--out", type=Path, default=Path("answers"), help="folder for the pictures"),
     option("--method", default="gradcam", help="or gradcam++, hirescam, xgradcam, layercam, elementwise, eigencam"),
     option("--class", dest="class_name", help="class to explain (default: the predicted one)"),
     DEVICE,
@@ -271,7 +279,7 @@ def faithful(options) -> int:
     table = compare_methods(classifier, paths)
     print(table.round(3).to_string())
     area, out = table.attrs["planet_area"], options.out or run / "faithful.csv"
-    print(f"{len(paths)} test pictures; a map that is the same everywhere has on_planet {area:.3f}")
+    print(f"{_count(len(paths))}; a map that is the same everywhere has on_planet {area:.3f}")
     write_table(table.reset_index(), out)
     print(f"written to {out}")
     return 0
@@ -337,10 +345,13 @@ def _split(data: Path, seed: int, table: Path, audit: bool) -> int:
 def _check(samples, audit: bool):
     """Opens every file; with the audit the table also has `group`."""
     from planetlib.data import check_samples
-    from planetlib.study.copies import audit_samples
 
     checked = check_samples(samples)
-    return audit_samples(checked) if audit else checked
+    if not audit:
+        return checked
+    from planetlib.study.copies import audit_samples
+
+    return audit_samples(checked)
 
 
 def _read_samples(settings):
@@ -362,13 +373,23 @@ def _print_table(table) -> None:
     print(table.rename(index=printable).to_string())
 
 
+def _print_answers(rows) -> None:
+    """A line for each row of the predictions table: name, answer, and what was left out of the picture."""
+    for row in rows.itertuples():
+        answer = f"unknown, looks like {row.predicted}" if row.status == "unknown" else row.predicted
+        note = f" ({row.note})" if row.note else ""
+        print(printable(f"{Path(row.path).name}: {answer} {row.confidence:.0%}{note}"))
+
+
+def _count(pictures: int) -> str:
+    return f"{pictures} picture" if pictures == 1 else f"{pictures} pictures"
+
+
 def _report_phase(part, settings, classes: int) -> None:
     """Says which epoch of a phase was kept, and on stderr where it has diverged, not just learnt little."""
     phase, best, even = part.phase.iloc[0], part.loc[part.val_loss.idxmin()], math.log(classes)
     if best.val_loss > 10 * even:
-        said = (
-            f"{phase}: got the validation loss {best.val_loss:.3g}, expected {even:.3g} or less, that of an even guess"
-        )
+        said = f"{phase}: got the validation loss {best.val_loss:.3g}, expected {even:.3g} or less, as of an even guess"
         print(f"{said}: lower --{phase}-lr, now {getattr(settings, f'{phase}_lr')}", file=sys.stderr)
     kept = f"{phase}: epoch {best.epoch:.0f} of {len(part)} kept, validation accuracy {best.val_accuracy:.2%}"
     print(f"{kept} ({settings.run / phase}.safetensors)")

@@ -1,28 +1,25 @@
-"""Download of the public data set: a pinned commit, a checksum for each file, resumable."""
+"""Download of the public data set: a pinned commit, a checksum for each file, again from where it broke off."""
 
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPException, IncompleteRead
+from http.client import HTTPException
 from pathlib import Path, PureWindowsPath
-from urllib.error import HTTPError
 from urllib.parse import quote
-from urllib.request import Request, urlopen
+from urllib.request import urlopen
 
 import pandas as pd
 
-from planetlib.data import progress_bar
+from planetlib.files.progress import progress_bar
 from planetlib.files.tables import DataError
-from planetlib.files.whole import name_failures
-from planetlib.settings import PROJECT
+from planetlib.files.whole import open_whole
 
-LISTING = PROJECT / "data" / "planets.csv"
+LISTING = Path(__file__).with_name("planets.csv")
 SOURCE = (
     "https://raw.githubusercontent.com/knuxzq/PlanetaryImageClassifier/"
     "cd1638f0a387a0a950b213beebd5a99701709246/data/input"
 )
 TIMEOUT = 30  # seconds that a server may keep silent
-CHUNK = 1 << 16  # bytes
 
 
 def fetch_planets(
@@ -30,8 +27,8 @@ def fetch_planets(
 ) -> int:
     """Downloads the data set, or what is missing of it.
 
-    A file whose checksum is right is left alone, and of one that came in part the rest is asked for, so a download that
-    broke off goes on where it stopped. A file appears under its name only when its checksum is right.
+    A file appears under its name only when its checksum is right, and one whose checksum is right is left alone: a
+    download that broke off goes on where it stopped.
 
     Args:
         folder: receives `<class>/<file>`; made where it is missing.
@@ -49,80 +46,49 @@ def fetch_planets(
     folder, files = Path(folder), pd.read_csv(listing)
     for name in files.file:
         _require_within(folder, name)
-    wanted = [row for row in files.itertuples(index=False) if not _is_whole(folder / row.file, row)]
-    pool = ThreadPoolExecutor(8)
-    try:
-        total = sum(row.bytes for row in wanted)
-        with progress_bar(None, progress, desc="planets", total=total, unit="B", unit_scale=True) as bar:
-            for size in pool.map(lambda row: _fetch_file(source, folder, row), wanted):
-                bar.update(size)
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return len(wanted)
-
-
-def _is_whole(path: Path, row) -> bool:
-    right_size = path.is_file() and path.stat().st_size == row.bytes
-    return right_size and _digest(path) == row.sha256
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    rows = list(files.itertuples(index=False))
+    bar = progress_bar(None, progress, desc="planets", total=sum(files.bytes), unit="B", unit_scale=True)
+    fetched = 0
+    with bar, ThreadPoolExecutor(8) as pool:
+        for row, was_missing in zip(rows, pool.map(lambda row: _fetch_file(source, folder, row), rows)):
+            bar.update(row.bytes)
+            fetched += was_missing
+    return fetched
 
 
 def _require_within(folder: Path, name: str) -> None:
     """Raises DataError for a name in the listing that leads out of the folder, by itself or through a link there."""
-    place = folder / name
-    partial = place.with_name(f"{place.name}.part")
-    within = all(path.resolve().is_relative_to(folder.resolve()) for path in (place, partial))
+    places = folder / name, folder / f"{name}.part"
+    within = all(place.resolve().is_relative_to(folder.resolve()) for place in places)
     if not within or PureWindowsPath(name).anchor or ".." in PureWindowsPath(name).parts:
         raise DataError(
-            f"{name!r}: got a name that leads out of {folder}, expected one within; nothing was downloaded: "
-            "take an empty folder, or the listing that came with planetlib"
+            f"{name!r}: got a name that leads out of {folder}; expected one within; nothing was downloaded",
+            do="take an empty folder, or the listing that came with planetlib",
         )
 
 
-def _fetch_file(source: str, folder: Path, row) -> int:
+def _fetch_file(source: str, folder: Path, row) -> bool:
+    """Downloads a file unless it is there; returns whether it was missing."""
     url, path = f"{source}/{quote(row.file)}", folder / row.file
-    partial = path.with_name(path.name + ".part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    resumed = partial.is_file()
+    if path.is_file() and path.stat().st_size == row.bytes and _digest(path.read_bytes()) == row.sha256:
+        return False
     try:
-        _transfer(url, partial, row.bytes)
-        if resumed and _digest(partial) != row.sha256:  # what was there may have been of anything
-            partial.unlink()
-            _transfer(url, partial, row.bytes)
+        with urlopen(url, timeout=TIMEOUT) as response:  # noqa: S310 - a setting, no input
+            content = response.read(row.bytes + 1)  # no more than was promised
     except (OSError, HTTPException) as error:  # refused, timed out, unknown host, certificate: all OSError
-        if getattr(error, "filename", None) and not isinstance(error, HTTPError):
-            raise  # of the disk, not of the network
         raise DataError(
-            f"{url}: download failed ({getattr(error, 'reason', error)}); what came so far is kept in {folder}: "
-            "run the same command again to go on"
+            f"{url}: download failed ({getattr(error, 'reason', error)}); what came whole is kept in {folder}",
+            do="run the same command again to go on",
         ) from error
-    got, size = _digest(partial), partial.stat().st_size
-    if got != row.sha256:
-        partial.unlink()
+    if (got := _digest(content)) != row.sha256:
         raise DataError(
-            f"{url}: got {size} bytes with SHA-256 {got[:12]}…, expected {row.bytes} with {row.sha256[:12]}…; "
-            "the file was not kept: run the same command again, or look for a proxy that alters downloads"
+            f"{url}: got {len(content)} bytes with SHA-256 {got[:12]}…; expected {row.bytes} with {row.sha256[:12]}…",
+            do="run the same command again, or look for a proxy that alters downloads; the file was not kept",
         )
-    os.replace(partial, path)
-    return size
+    with open_whole(path) as file:
+        file.write(content)
+    return True
 
 
-def _transfer(url: str, partial: Path, size: int) -> None:
-    """Completes a file that has come in part; a server that knows no ranges sends it from its beginning."""
-    start = partial.stat().st_size if partial.exists() else 0
-    if start >= size:
-        return
-    request = Request(url, headers={"Range": f"bytes={start}-"} if start else {})  # noqa: S310 - a setting, no input
-    with (
-        urlopen(request, timeout=TIMEOUT) as response,  # noqa: S310
-        open(partial, "ab" if response.status == 206 else "wb") as file,
-    ):
-        while file.tell() <= size and (part := response.read1(CHUNK)):  # no more than was promised
-            with name_failures(partial):
-                file.write(part)
-                file.flush()
-        if response.length and file.tell() < size:
-            raise IncompleteRead(b"", response.length)
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,23 +1,26 @@
-"""Tables on disk: written whole or not at all, read with care; and the marks of people who reviewed the labels.
+"""Tables as CSV, whole and harmless; the samples table, and the marks of people who reviewed its labels.
 
 Marks lie in `marks.csv` beside the samples table, one row for each marked picture: `sha256, path, label, mark,
 new_label`. A mark belongs to the picture, not to its name: it holds after the file is renamed and for equal files.
 """
 
+import codecs
 import csv
 import hashlib
 import os
 import re
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TextIO
 
 import pandas as pd
 
-from planetlib import PlanetlibError, require_known
+from planetlib import PlanetlibError, list_few, require_known
 from planetlib.files.whole import open_whole
 
 #: what a person may say of a picture's label: it is right, it is `new_label`, or the picture is of no use
 MARKS = ("keep", "relabel", "exclude")
+SAMPLE_COLUMNS = ["path", "label", "split", "sha256", "group"]
 MARK_COLUMNS = ["sha256", "path", "label", "mark", "new_label"]
 
 # Where a spreadsheet would see a formula: at the start of a cell and, as some split at semicolons whatever is quoted,
@@ -36,38 +39,49 @@ def neutralise(table: pd.DataFrame) -> pd.DataFrame:
     Names of files and classes are whatever somebody wrote; `=cmd|…` must not run where a CSV is opened. `restore`
     undoes it, to the letter.
     """
-    return _substitute(table, re.compile(CELL_START + FORMULA), "'")
+    return _substitute(CELL_START + FORMULA, "'", table)
 
 
 def restore(table: pd.DataFrame) -> pd.DataFrame:
     """The table that `neutralise` was given."""
-    return _substitute(table, re.compile(CELL_START + "'" + FORMULA), "")
+    return _substitute(CELL_START + "'" + FORMULA, "", table)
 
 
-def _substitute(table: pd.DataFrame, pattern: re.Pattern, by: str) -> pd.DataFrame:
+def _substitute(pattern: str, by: str, table: pd.DataFrame) -> pd.DataFrame:
     """Replaces in every cell of text, and in the names of the columns."""
 
     def change(cell):
-        return pattern.sub(by, cell) if isinstance(cell, str) else cell
+        return re.sub(pattern, by, cell) if isinstance(cell, str) else cell
 
-    changed = table.copy(deep=False)
-    for name in table.columns.difference(table.select_dtypes(["number", "bool"]).columns):
-        changed[name] = table[name].map(change).astype(table[name].dtype)
-    return changed.rename(columns=change)
+    return table.assign(**table.select_dtypes(exclude="number").map(change)).rename(columns=change)
 
 
-def write_rows(table: pd.DataFrame, file=None, **options) -> str | None:
-    """Writes a table, `neutralise` applied, as rows of a CSV, or returns them; see `DataFrame.to_csv`."""
-    safe = neutralise(table)
-    # Before Python 3.13 nothing else puts a name with a carriage return in quotes, and it would end its row.
-    torn = any(safe[name].map(lambda cell: isinstance(cell, str) and "\r" in cell).any() for name in safe)
-    return safe.to_csv(file, index=False, quoting=csv.QUOTE_NONNUMERIC if torn else csv.QUOTE_MINIMAL, **options)
+def write_rows(table: pd.DataFrame, file: TextIO | codecs.StreamWriter, **options) -> None:
+    """Writes a table, `neutralise` applied, as rows of a CSV into an open file; options of `DataFrame.to_csv`."""
+    to_csv = partial(neutralise(table).to_csv, index=False, lineterminator="\n", **options)
+    rows = to_csv()
+    if "\r" in rows:  # before Python 3.13 only this puts a name with one in quotes, and it would end its row
+        rows = to_csv(quoting=csv.QUOTE_NONNUMERIC)
+    file.write(rows)
 
 
 def write_table(table: pd.DataFrame, path: str | os.PathLike) -> None:
     """Writes a table as CSV, whole or not at all, with folders as needed; `neutralise` is applied."""
     with open_whole(path) as file:
-        file.write(cast(str, write_rows(table)).encode())
+        write_rows(table, codecs.getwriter("utf-8")(file))
+
+
+def _read_table(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Reads what `write_table` wrote; raises DataError for what lacks these columns."""
+    words = dict.fromkeys(["path", "label", "new_label", "sha256"], str)
+    expected, do = f"expected the columns {', '.join(columns)}", "put back what was there, or delete it"
+    try:
+        table = restore(pd.read_csv(path, dtype=words, keep_default_na=False))
+    except ValueError as error:  # pandas derives its parsing errors from it
+        raise DataError(f"{path}: got no CSV ({error}); {expected}", do) from error
+    if not set(columns) <= set(table.columns):
+        raise DataError(f"{path}: got the columns {list_few(table.columns)}; {expected}", do)
+    return table
 
 
 def read_samples(path: str | os.PathLike, reviewed: bool = True) -> pd.DataFrame:
@@ -75,27 +89,28 @@ def read_samples(path: str | os.PathLike, reviewed: bool = True) -> pd.DataFrame
 
     Args:
         path: of the table.
-        reviewed: apply the marks that lie beside it (`apply_marks`).
+        reviewed: apply the marks that lie beside it: relabelled pictures have their new label, excluded ones are left
+            out.
 
     Raises:
         DataError: no such file, no CSV, columns are missing, or a mark that is none of `MARKS`.
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"{path}: no samples table there; notebook 01 or 'planetlib data split' makes it")
-    samples = _read_columns(path, ["path", "label", "split", "sha256", "group"], "a samples table")
-    return apply_marks(samples, read_marks(path)) if reviewed else samples
+        raise DataError(f"{path}: no samples table there", do="notebook 01 or 'planetlib data split' makes it")
+    samples = _read_table(path, SAMPLE_COLUMNS)
+    if not reviewed:
+        return samples
+    marks = read_marks(path).set_index("sha256")
+    mark, new_label = samples.sha256.map(marks["mark"]), samples.sha256.map(marks.new_label)
+    samples["label"] = samples.label.mask(mark == "relabel", new_label)
+    return samples[mark != "exclude"].reset_index(drop=True)
 
 
-def _read_columns(path: Path, columns: list[str], what: str) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(["path", "label", "new_label"], str), keep_default_na=False)
-    except ValueError as error:  # pandas derives its parsing errors from it
-        raise DataError(f"{path}: not {what} ({error}); 'planetlib data split' makes one") from error
-    table = restore(table)
-    if missing := set(columns) - set(table.columns):
-        raise DataError(f"{path}: not {what}, lacks the columns {', '.join(sorted(missing))}")
-    return table
+def fingerprint_samples(samples: pd.DataFrame) -> str:
+    """16 hexadecimal digits that change when a picture, a label or the split of one changes; paths do not matter."""
+    rows = sorted(zip(samples.label, samples.split, samples.sha256))
+    return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
 
 
 def read_marks(samples_path: str | os.PathLike) -> pd.DataFrame:
@@ -107,9 +122,9 @@ def read_marks(samples_path: str | os.PathLike) -> pd.DataFrame:
     path = Path(samples_path).with_name("marks.csv")
     if not path.is_file():
         return pd.DataFrame(columns=MARK_COLUMNS, dtype=str)
-    marks = _read_columns(path, MARK_COLUMNS, "a table of marks")
-    if strange := sorted(set(marks["mark"]) - set(MARKS)):
-        raise DataError(f"{path}: got the marks {', '.join(map(repr, strange))}; expected one of: {', '.join(MARKS)}")
+    marks = _read_table(path, MARK_COLUMNS)
+    if strange := set(marks["mark"]) - set(MARKS):
+        raise DataError(f"{path}: got the marks {list_few(strange)}; expected {', '.join(MARKS)}", "put them right")
     return marks
 
 
@@ -133,27 +148,11 @@ def write_mark(samples_path: str | os.PathLike, row, mark: str | None, new_label
     if mark is not None:
         require_known("mark", mark, MARKS)
         if (mark == "relabel") != bool(new_label):
-            raise DataError(
-                f"got the mark '{mark}' with the new label '{new_label}'; expected a label for 'relabel' alone"
-            )
+            raise DataError(f"got the mark '{mark}' with the new label '{new_label}'; expected one for 'relabel' alone")
         added = pd.DataFrame([[row.sha256, row.path, row.label, mark, new_label]], columns=MARK_COLUMNS)
         marks = pd.concat([marks, added], ignore_index=True)
     write_table(marks, Path(samples_path).with_name("marks.csv"))
     return marks
-
-
-def apply_marks(samples: pd.DataFrame, marks: pd.DataFrame) -> pd.DataFrame:
-    """The samples table with relabelled pictures under their new label and without the excluded ones."""
-    mark = samples.sha256.map(marks.set_index("sha256")["mark"])
-    new_label = samples.sha256.map(marks.set_index("sha256").new_label)
-    reviewed = samples.assign(label=samples.label.mask(mark == "relabel", new_label))
-    return reviewed[mark != "exclude"].reset_index(drop=True)
-
-
-def fingerprint_samples(samples: pd.DataFrame) -> str:
-    """16 hexadecimal digits that change when a picture, a label or the split of one changes; paths do not matter."""
-    rows = sorted(zip(samples.label, samples.split, samples.sha256))
-    return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
 
 
 def class_probabilities(row: pd.Series) -> pd.Series:

@@ -12,8 +12,6 @@ from filelock import FileLock, Timeout
 from planetlib import PlanetlibError
 
 LOCK = ".planetlib.lock"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextlib.contextmanager
@@ -54,12 +52,11 @@ def open_whole(path: str | os.PathLike) -> Iterator[IO[bytes]]:
 
 def explain_failure(error: OSError) -> str:
     """What the system said, and what to do where it would not write."""
-    advice = ""
-    if error.errno in _FULL:
-        advice = "; make room, then run the same command again: what was there before is untouched"
-    if error.errno in _CLOSED:
-        advice = "; take another folder, or ask for the right to write there"
-    return f"{error}{advice}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"{error}; make room, then run the same command again: what was there before is untouched"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{error}; take another folder, or ask for the right to write there"
+    return str(error)
 
 
 @contextlib.contextmanager
@@ -76,15 +73,12 @@ def lock_folder(folder: str | os.PathLike) -> Iterator[None]:
         return
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK, timeout=0)
     try:
-        lock.acquire()
+        lock = FileLock(folder / LOCK, timeout=0).acquire()
     except Timeout as error:
         raise PlanetlibError(
-            f"{folder}: another planetlib process is writing there; expected none: wait until it has ended, or take "
-            "another folder"
+            f"{folder}: another planetlib process is writing there; expected none",
+            do="wait until it has ended, or take another folder",
         ) from error
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()

@@ -13,7 +13,7 @@ import pandas as pd
 
 from planetlib import printable
 from planetlib.calibrate import ACCEPTED
-from planetlib.checkpoint import Checkpoint
+from planetlib.checkpoint import CARD, Checkpoint
 from planetlib.classify import Classifier
 from planetlib.data import SPLITS
 from planetlib.evaluate import Evaluation, evaluate_predictions, undo_temperature
@@ -21,10 +21,9 @@ from planetlib.files.whole import open_whole
 from planetlib.model import backbone_licences
 from planetlib.settings import Settings
 
-CARD = "MODEL_CARD.md"
 WORDS = resources.files("planetlib.show").joinpath("card.md")
-NO_STRANGERS = "It was trained without outliers: no picture is ever called unknown."
-STRANGERS = """\
+WITHOUT_OUTLIERS = "It was trained without outliers: no picture is ever called unknown."
+WITH_OUTLIERS = """\
 A picture whose score for «none of these» is above {checkpoint.unknown_threshold:.3f} is called unknown;
 {accepted:.0%} of the augmented validation pictures are below. Of drawn bodies and textures that it had not learnt from,
 {checkpoint.calibration[outliers_called_unknown]:.0%} are above (area under the ROC curve \
@@ -49,14 +48,15 @@ def write_card(run: str | os.PathLike, checkpoint: Checkpoint, samples: pd.DataF
     results = describe_evaluation("validation pictures", evaluate_predictions(predictions), uncalibrated)
     counts = samples.groupby(["label", "split"]).size().unstack(fill_value=0).rename_axis("class")
     licences = {"not pretrained": "none"} if settings.weights == "random" else backbone_licences(checkpoint.backbone)
+    unknowns = WITH_OUTLIERS if checkpoint.detector else WITHOUT_OUTLIERS
     chosen = {name: value for name, value in checkpoint.recipe.items() if value not in ("", None)}
     text = WORDS.read_text(encoding="utf-8").format(
         checkpoint=checkpoint,
         classes=len(checkpoint.class_names),
         folder=printable(Path(settings.data).resolve().name).replace("`", "'"),
-        counts=_draw_table(counts.reindex(columns=list(SPLITS), fill_value=0)),
+        counts=_format_table(counts.reindex(columns=list(SPLITS), fill_value=0)),
         recipe=", ".join(f"{name} {value}" for name, value in chosen.items()),
-        unknowns=(STRANGERS if checkpoint.detector else NO_STRANGERS).format(checkpoint=checkpoint, accepted=ACCEPTED),
+        unknowns=unknowns.format(checkpoint=checkpoint, accepted=ACCEPTED),
         licences="; ".join(f"{licence} ({name})" for name, licence in licences.items()),
         versions=", ".join(f"{name} {version}" for name, version in checkpoint.versions.items()),
     )
@@ -91,10 +91,10 @@ def describe_evaluation(name: str, evaluation: Evaluation, uncalibrated: Evaluat
     before = uncalibrated.summary["calibration_error"]
     found = {**evaluation.summary, "calibration_error_at_temperature_1": before}
     lines = [f"- {key.replace('_', ' ')}: {value:.4g}" for key, value in found.items() if value is not None]
-    return "\n".join([f"## Results: {_escape(name)}\n", _draw_table(by_class), "", *lines, "\n"])
+    return "\n".join([f"## Results: {_escape(name)}\n", _format_table(by_class), "", *lines, "\n"])
 
 
-def _draw_table(table: pd.DataFrame) -> str:
+def _format_table(table: pd.DataFrame) -> str:
     rows = [["class", *table.columns], ["---"] * (1 + len(table.columns)), *table.reset_index().values.tolist()]
     return "\n".join(f"| {' | '.join(_escape(str(cell)) for cell in row)} |" for row in rows)
 

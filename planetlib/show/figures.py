@@ -4,6 +4,7 @@ Functions return a figure and show nothing themselves, so that notebooks and the
 Colours are those of seaborn's `colorblind` palette; right and wrong differ in mark as well as in colour.
 """
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,8 +14,11 @@ import pandas as pd
 import seaborn
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from planetlib import printable
 from planetlib.classify import Classifier
 from planetlib.data import SPLITS
 from planetlib.evaluate import Evaluation, find_strangers
@@ -31,9 +35,10 @@ MAP_SIDE = 320  # pixels, side of a picture and of the maps below it
 
 def new_figure(rows: int, columns: int, width: float, height: float, **options) -> tuple[Figure, np.ndarray]:
     """A figure of `width` × `height` inches and its axes as an array; closed, so that a notebook shows it once."""
-    size = {"figsize": (width, height), "dpi": 100, "layout": "constrained"}
     with matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 10}):
-        figure, axes = plt.subplots(rows, columns, squeeze=False, **size, **options)
+        figure, axes = plt.subplots(
+            rows, columns, squeeze=False, figsize=(width, height), dpi=100, layout="constrained", **options
+        )
     plt.close(figure)
     return figure, axes
 
@@ -51,10 +56,18 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     return Path(path)
 
 
+def to_pixels(figure: Figure) -> np.ndarray:
+    """A figure as a picture, uint8 (H, W, 3)."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[:, :, :3]
+
+
 def show_grid(
     pictures: Sequence[np.ndarray], titles: Sequence[str], columns: int = 7, colours: Sequence[str] = (), side=1.5
 ) -> Figure:
     """Pictures (H, W, 3) in rows, each with a title; `colours` are those of the titles, `side` is in inches."""
+    titles = [_wrap_title(title, side) for title in titles]
     rows = max(1, -(-len(pictures) // columns))
     lines = max((title.count("\n") + 1 for title in titles), default=1)
     figure, axes = new_figure(rows, columns, columns * side, rows * (side + 0.18 * lines))
@@ -68,7 +81,17 @@ def _show_pictures(axes: Iterable[Axes], pictures: Sequence, titles: Sequence[st
         axis.axis("off")
     for axis, picture, title, colour in zip(axes, pictures, titles, colours):
         axis.imshow(picture, cmap="gray")
-        axis.set_title("\n".join(map(verbatim, title.split("\n"))), fontsize=9, color=colour)
+        axis.set_title(title, fontsize=9, color=colour)
+
+
+def _wrap_title(title: str, side: float) -> str:
+    """Breaks lines that are longer than a picture of `side` inches is wide."""
+    lines = [part for line in title.split("\n") for part in textwrap.wrap(printable(line), int(12 * side))]
+    return "\n".join(map(verbatim, lines))
+
+
+def _whole_numbers() -> MaxNLocator:
+    return MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True)
 
 
 def plot_class_counts(samples: pd.DataFrame) -> Figure:
@@ -79,27 +102,33 @@ def plot_class_counts(samples: pd.DataFrame) -> Figure:
     longest = max(map(len, counts.index))
     crowded = len(counts) * longest > 90  # more characters than fit beside each other: the names are turned
     figure, axis = new_plot(8, 3 + crowded * 0.08 * longest)
-    turn = 90 if crowded else 0
-    counts.plot.bar(stacked=True, ax=axis, color=[BLUE, ORANGE, GREEN], rot=turn, width=0.8)
-    for bars in axis.containers:
-        axis.bar_label(bars, label_type="center", color="white", fontsize=8)
-    axis.set(xlabel="", ylabel="pictures")
-    axis.yaxis.get_major_locator().set_params(integer=True)
-    axis.legend(title="", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    below = np.zeros(len(counts))
+    for split, colour, ink in zip(counts, (BLUE, ORANGE, GREEN), ("white", "black", "black")):
+        bars = axis.bar(counts.index, counts[split], bottom=below, color=colour, label=split)
+        axis.bar_label(bars, label_type="center", color=ink, fontsize=8)
+        below += counts[split]
+    axis.tick_params("x", rotation=90 if crowded else 0)
+    axis.margins(x=0.01)
+    axis.set(ylabel="pictures")
+    axis.yaxis.set_major_locator(_whole_numbers())
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return figure
 
 
 def plot_image_sizes(checked: pd.DataFrame) -> Figure:
-    """Width against height of every readable picture, and the sizes of the files, by class."""
+    """Width against height of every readable picture, and the sizes of the files; each class in its colour."""
     readable = checked[checked.status == "ok"]
     readable = readable.assign(kilobytes=readable.bytes / 1000, label=readable.label.map(verbatim))
     classes = readable.label.nunique()
     figure, ((left, right),) = new_figure(1, 2, 9, max(3.4, 0.9 + 0.25 * classes))
-    palette = "colorblind" if classes <= 10 else "husl"  # the first has ten colours
-    seaborn.scatterplot(readable, x="width", y="height", hue="label", palette=palette, alpha=0.6, s=25, ax=left)
-    left.legend(title="", fontsize=8, frameon=False)
+    look = {
+        "hue": "label",
+        "palette": "colorblind" if classes <= 10 else "husl",
+        "legend": False,
+    }  # ten colours, or any
+    seaborn.scatterplot(readable, x="width", y="height", alpha=0.6, s=25, ax=left, **look)
     left.set(xlabel="width, pixels", ylabel="height, pixels")
-    seaborn.boxplot(readable, x="kilobytes", y="label", color=BLUE, fill=False, fliersize=3, ax=right)
+    seaborn.boxplot(readable, x="kilobytes", y="label", fill=False, fliersize=3, ax=right, **look)
     right.set(xlabel="file, kB", ylabel="")
     return figure
 
@@ -153,7 +182,7 @@ def plot_history(history: pd.DataFrame) -> Figure:
         for phase, start in history.groupby("phase").epoch.idxmin().sort_values().items():
             axis.axvline(start + 0.5, color=GREY, lw=0.8, ls=":")
             axis.text(start + 0.6, 1.0, phase, transform=axis.get_xaxis_transform(), **small)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.set_major_locator(_whole_numbers())
     losses.set_ylim(bottom=0)
     losses.legend(frameon=False, fontsize=8)
     return figure
@@ -168,7 +197,7 @@ def plot_confusion(evaluation: Evaluation, normalised: bool = False) -> Figure:
     look = {"cmap": "cividis", "cbar": False, "linewidths": 0.5, "vmin": 0, "annot_kws": {"fontsize": 9}}
     seaborn.heatmap(shown, annot=True, fmt=form, ax=axis, **look)
     axis.set(xlabel="predicted", ylabel="true")
-    axis.tick_params(axis="x", rotation=45)
+    plt.setp(axis.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
     axis.tick_params(axis="y", rotation=0)
     return figure
 
@@ -219,7 +248,7 @@ def plot_strangers(predictions: pd.DataFrame, threshold: float) -> Figure:
     seaborn.histplot(labelled, x="unknown_score", hue="kind", hue_order=kinds, ax=axis, **look)
     axis.axvline(threshold, color="black", ls=":")
     axis.set(xlabel="score for «none of these»; unknown to the right of the line", ylabel="share of pictures")
-    axis.get_legend().set_title("")
+    seaborn.move_legend(axis, "best", title="")
     return figure
 
 
@@ -257,7 +286,7 @@ def show_predictions(predictions: pd.DataFrame, columns: int = 7, limit: int = 2
 
 
 def show_explanation(picture: np.ndarray, overlay: np.ndarray, row: pd.Series, explained: str) -> Figure:
-    """A picture with its verdict, its map, and the probabilities of all classes, beside each other.
+    """A picture with verdict and name, its map, and the probabilities of all classes, beside each other.
 
     Args:
         picture: uint8 (H, W, 3).
@@ -266,11 +295,14 @@ def show_explanation(picture: np.ndarray, overlay: np.ndarray, row: pd.Series, e
         explained: what the map is of.
     """
     words, colour = describe_prediction(row)
+    titles = [_wrap_title(title, 3) for title in (f"{words}\n{Path(row.path).name}", f"map for {explained}")]
     shares = class_probabilities(row).rename(verbatim)
     figure, ((*sides, right),) = new_figure(1, 3, 9, max(3.4, 0.25 * len(shares)), width_ratios=[4, 4, 3])
-    _show_pictures(sides, [picture, overlay], [words, f"map for {explained}"], [colour, "black"])
+    _show_pictures(sides, [picture, overlay], titles, [colour, "black"])
     right.bar_label(right.barh(shares.index, shares, color=BLUE), fmt="{:.1%}", padding=3, fontsize=9)
     right.set(xlim=(0, 1.3), xticks=[])
+    right.spines["bottom"].set_visible(False)
+    right.margins(y=0.02)
     right.invert_yaxis()
     return figure
 

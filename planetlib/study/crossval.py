@@ -10,10 +10,10 @@ import pandas as pd
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedGroupKFold
 
-from planetlib.checkpoint import STAGES
+from planetlib.checkpoint import PHASES
 from planetlib.classify import Classifier
 from planetlib.data import SPLITS
-from planetlib.evaluate import wilson_interval
+from planetlib.evaluate import evaluate_predictions, wilson_interval
 from planetlib.files.tables import DataError, write_table
 from planetlib.settings import Settings
 from planetlib.train import train_phase
@@ -34,7 +34,8 @@ def make_folds(samples: pd.DataFrame, folds: int = 5, seed: int = 0) -> list[pd.
     least = max(folds, len(SPLITS))
     if groups.min() < least:
         few = ", ".join(f"'{label}' has {count}" for label, count in groups[groups < least].items())
-        raise DataError(f"too few different pictures for {folds} folds: {few}; expected {least} or more of each class")
+        said = f"too few different pictures for {folds} folds: {few}; expected {least} or more of each class"
+        raise DataError(said, do="add pictures, or take fewer folds")
     tables = []
     for rest, held_out in _deal(samples, folds, seed):
         table = samples.assign(split="train")
@@ -55,7 +56,7 @@ def _deal(samples: pd.DataFrame, parts: int, seed: int) -> list[tuple[np.ndarray
 def cross_validate(
     settings: Settings, samples: pd.DataFrame, folds: int = 5, seeds: Sequence[int] = (0, 1, 2), progress: bool = True
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Trains both stages on all folds but one, for each fold and seed, and predicts the fold that was held out.
+    """Trains both phases on all folds but one, for each fold and seed, and predicts the fold that was held out.
 
     Each training has its own run folder, `<run>/fold-<seed>-<fold>`. What is finished there is not done again, and what
     was interrupted goes on. `<run>` receives `crossval.csv` and `crossval_predictions.csv`, renewed after each fold.
@@ -93,20 +94,36 @@ def cross_validate(
 
 def _run_fold(settings: Settings, samples: pd.DataFrame, progress: bool) -> pd.DataFrame:
     write_table(samples, settings.run / "samples.csv")
-    for stage in STAGES:  # of a finished one, this only holds settings and data against it
-        if train_phase(stage, settings, samples, resume=True, progress=progress).attrs.get("interrupted"):
+    for phase in PHASES:  # of a finished one, this only holds settings and data against it
+        _, interrupted = train_phase(phase, settings, samples, resume=True, progress=progress)
+        if interrupted:
             raise KeyboardInterrupt
     held_out = samples[samples.split == "test"]
     classifier = Classifier.load(settings.run, device=settings.device)
     predictions = classifier.predict(held_out.path, held_out.label, settings.batch_size, progress)
-    if (predictions.status == "unreadable").any():
-        path = predictions.path[predictions.status == "unreadable"].iloc[0]
-        raise DataError(f"{path}: has become unreadable since it was checked; put it back or take another run folder")
+    lost = predictions.path[predictions.status == "unreadable"]
+    if len(lost):
+        said = f"{lost.iloc[0]}: has become unreadable since it was checked"
+        raise DataError(said, do="put it back, or take another run folder")
     return predictions
 
 
-def summarize_scores(scores: pd.DataFrame) -> dict[str, float]:
-    """Mean accuracy over the seeds, with what is known of its uncertainty.
+def score_seeds(predictions: pd.DataFrame) -> pd.DataFrame:
+    """How far each seed's probabilities can be trusted.
+
+    Args:
+        predictions: the second table of `cross_validate`.
+
+    Returns:
+        `seed, accuracy, calibration_error, mean_confidence_when_wrong, called_unknown`, all in 0–1.
+    """
+    seeds = {seed: evaluate_predictions(rows).summary for seed, rows in predictions.groupby("seed")}
+    columns = ["accuracy", "calibration_error", "mean_confidence_when_wrong", "called_unknown"]
+    return pd.DataFrame(seeds, columns, dtype=float).T.rename_axis("seed").reset_index()
+
+
+def describe_scores(scores: pd.DataFrame) -> str:
+    """Mean accuracy over the seeds, with what is known of its uncertainty, in two lines of words.
 
     For each seed every picture is judged once, so its accuracy is pooled over the folds. The interval is Wilson's for
     so many pictures, seeds not counted as further pictures; it tells how far another set of pictures may differ, as if
@@ -116,22 +133,12 @@ def summarize_scores(scores: pd.DataFrame) -> dict[str, float]:
 
     Args:
         scores: the first table of `cross_validate`.
-
-    Returns:
-        `images, seeds, accuracy, low, high` (95 %), `seed_low, seed_high` (least and greatest of the seeds),
-        `balanced_accuracy` (mean of the folds); all but the counts in 0–1.
     """
     by_seed = scores.groupby("seed")[["images", "correct"]].sum()
-    accuracy = by_seed.correct / by_seed.images
-    images = int(by_seed.images.iloc[0])
+    accuracy, images = by_seed.correct / by_seed.images, int(by_seed.images.iloc[0])
     low, high = wilson_interval(round(accuracy.mean() * images), images)
-    return {
-        "images": images,
-        "seeds": len(by_seed),
-        "accuracy": float(accuracy.mean()),
-        "low": low,
-        "high": high,
-        "seed_low": float(accuracy.min()),
-        "seed_high": float(accuracy.max()),
-        "balanced_accuracy": float(scores.balanced_accuracy.mean()),
-    }
+    return (
+        f"accuracy {accuracy.mean():.2%}, 95 % Wilson interval {low:.2%} to {high:.2%} ({images} images; folds are not "
+        f"independent, so take it as a guide); seeds' means from {accuracy.min():.2%} to {accuracy.max():.2%}\n"
+        f"balanced accuracy {scores.balanced_accuracy.mean():.2%}, mean of folds"
+    )

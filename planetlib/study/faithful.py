@@ -1,7 +1,10 @@
 """How far activation maps can be trusted: do they show what the network goes by, and what it has learnt?"""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Lock
 
 import cv2
 import numpy as np
@@ -9,17 +12,17 @@ import pandas as pd
 import torch
 from scipy.stats import spearmanr
 from sklearn.metrics import auc
+from threadpoolctl import threadpool_limits
 
 from planetlib.classify import Classifier
-from planetlib.data import progress_bar
 from planetlib.draw.render import PLANETS, render_planet
 from planetlib.explain import METHODS, map_activation
+from planetlib.files.progress import progress_bar
 from planetlib.images import read_image
 from planetlib.model import Network
 from planetlib.transforms import to_picture, to_tensor
 
 STEPS = 10  # of a deletion or insertion curve
-RENDERS = 5  # rendered pictures of each class, whose masks tell what is planet
 BATCH = 64  # pictures in a step
 #: column of `compare_methods` → whether more of it is better
 BETTER_HIGH = {"deletion": False, "insertion": True, "sanity_head": False, "sanity_all": False, "on_planet": True}
@@ -54,9 +57,8 @@ def measure_curves(
         that below an insertion curve, the better the map shows what the network goes by.
     """
     pictures = np.concatenate([part for heat in heats for part in perturb_picture(picture, heat, steps)])
-    batches = [pictures[start : start + BATCH] for start in range(0, len(pictures), BATCH)]
+    tensors = torch.stack([classifier.prepare(one) for one in pictures]).split(BATCH)
     number = classifier.class_names.index(class_name)
-    tensors = (torch.stack([classifier.prepare(one) for one in batch]) for batch in batches)
     curves = torch.cat([classifier.predict_tensors(batch)[:, number] for batch in tensors]).numpy()
     curves = curves.reshape(len(heats), 2, steps + 1)
     return curves[:, 0], curves[:, 1]
@@ -92,7 +94,7 @@ def compare_methods(
     paths: Iterable,
     methods: Sequence[str] = tuple(METHODS),
     steps: int = STEPS,
-    renders: int = RENDERS,
+    renders: int = 5,
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -103,46 +105,81 @@ def compare_methods(
         paths: of readable pictures.
         methods: names in `METHODS`.
         steps: of the curves.
-        renders: rendered pictures of each class that `render` can draw.
-        seed: of the random weights and the rendered pictures.
+        renders: drawn pictures of each class that can be drawn, whose masks tell what is planet.
+        seed: of the random weights and the drawn pictures.
         progress: show a bar.
 
     Returns:
         A row for each method, the best first, all columns in 0–1 but the last: `deletion`, `insertion` (areas below the
         curves); `sanity_head`, `sanity_all`: correlation with the map of a network whose head, or all of whose weights,
         are random (Adebayo et al. 2018, arXiv:1810.03292; what does not change shows nothing of what was learnt);
-        `on_planet`: share of the map's mass on the planet, of rendered pictures, to be held against
+        `on_planet`: share of the map's mass on the planet, of drawn pictures, to be held against
         `attrs["planet_area"]`, what a map would get that is the same everywhere; `rank`: mean of the ranks in the
-        five. `on_planet` is empty where no class can be rendered.
+        five. `on_planet` is empty where no class can be drawn.
     """
-    others = {f"sanity_{name}": randomize_weights(classifier, name == "all", seed) for name in ("head", "all")}
-    rows, areas = [], []
-    for path in progress_bar(list(paths), progress, desc="explaining", unit="image", leave=False):
+    forgetful = {
+        f"sanity_{part}": _Mapper(randomize_weights(classifier, part == "all", seed)) for part in ("head", "all")
+    }
+    mapper, shares = _Mapper(classifier), np.linspace(0, 1, steps + 1)
+
+    def rate_picture(path) -> list[dict]:
         # What the network sees, so that nothing is resized between the map and the pixels it is about.
         tensor = classifier.prepare(read_image(path))
         picture, name = to_picture(tensor), _predict_name(classifier, tensor)
-        heats = [map_activation(classifier, picture, name, method) for method in methods]
-        deletion, insertion = measure_curves(classifier, picture, heats, name, steps)
-        shares = np.linspace(0, 1, steps + 1)
-        for method, heat, fall, rise in zip(methods, heats, deletion, insertion):
-            scores = {"deletion": auc(shares, fall), "insertion": auc(shares, rise)}
-            for column, other in others.items():
-                scores[column] = correlate_maps(heat, map_activation(other, picture, name, method))
-            rows.append({"method": method, **scores})
-    for name in sorted(set(PLANETS) & set(classifier.class_names)):
-        for number in range(renders):
-            drawn = render_planet(name, classifier.checkpoint.image_size, seed + number)
-            areas.append(drawn.mask.mean())
-            predicted = _predict_name(classifier, to_tensor(drawn.image))
-            for method in methods:
-                heat = map_activation(classifier, drawn.image, predicted, method)
-                rows.append({"method": method, "on_planet": measure_mass(heat, drawn.mask)})
-    table = pd.DataFrame(rows, columns=["method", *BETTER_HIGH]).groupby("method", sort=False).mean()
+        heats = [mapper.map(picture, name, method) for method in methods]
+        rows = []
+        for method, heat, fall, rise in zip(methods, heats, *measure_curves(classifier, picture, heats, name, steps)):
+            row = {"method": method, "deletion": auc(shares, fall), "insertion": auc(shares, rise)}
+            for column, other in forgetful.items():
+                row[column] = correlate_maps(heat, other.map(picture, name, method))
+            rows.append(row)
+        return rows
+
+    def rate_drawn(planet: str, number: int) -> list[dict]:
+        drawn = render_planet(planet, classifier.checkpoint.image_size, number)
+        name, area = _predict_name(classifier, to_tensor(drawn.image)), drawn.mask.mean()
+        heats = {method: mapper.map(drawn.image, name, method) for method in methods}
+        return [{"method": m, "on_planet": measure_mass(heat, drawn.mask), "area": area} for m, heat in heats.items()]
+
+    tasks = [partial(rate_picture, path) for path in paths]
+    planets = sorted(set(PLANETS) & set(classifier.class_names))
+    tasks += [partial(rate_drawn, planet, seed + number) for planet in planets for number in range(renders)]
+    rows = [row for part in _run_tasks(classifier, tasks, progress) for row in part]
+    table = pd.DataFrame(rows, columns=["method", *BETTER_HIGH, "area"]).groupby("method", sort=False).mean()
     # Some methods are the same formula for some networks: what differs by rounding alone shares its rank.
     ranks = [table[column].round(3).rank(ascending=not high) for column, high in BETTER_HIGH.items()]
+    table.attrs["planet_area"] = float(table.pop("area").mean())
     table["rank"] = pd.concat(ranks, axis=1).mean(axis=1)
-    table.attrs["planet_area"] = float(np.mean(areas)) if areas else float("nan")
     return table.sort_values("rank", kind="stable")
+
+
+class _Mapper:
+    """Makes maps by a network for any number of threads: in turn, as a map is taken by hooks in the network."""
+
+    def __init__(self, classifier: Classifier):
+        self.classifier, self.turn = classifier, Lock()
+
+    def map(self, picture: np.ndarray, name: str, method: str) -> np.ndarray:
+        with self.turn:
+            return map_activation(self.classifier, picture, name, method)
+
+
+def _run_tasks(classifier: Classifier, tasks: Sequence[Callable], progress: bool) -> list:
+    """Results of tasks, in order, each computed by one thread on one core.
+
+    Threads that share an operation wait for each other some hundred times in each pass, and do so by spinning: where
+    other programs keep the processor busy, one of them is always out, and all is slower by ten times and more.
+    """
+    threads = torch.get_num_threads()
+    classifier.compute  # noqa: B018 - made here, not by several threads at once
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        with threadpool_limits(1, "blas"):
+            done = pool.map(lambda task: task(), tasks)
+            return list(progress_bar(done, progress, total=len(tasks), desc="explaining", unit="image", leave=False))
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # for threads that start from now on
 
 
 def _predict_name(classifier: Classifier, tensor: torch.Tensor) -> str:

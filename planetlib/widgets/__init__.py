@@ -5,9 +5,20 @@ and the notebook does not grow. While the kernel computes, the page merges what 
 position is the next one shown.
 """
 
-from planetlib.widgets.augment import AugmentationStudio
-from planetlib.widgets.browse import PredictionsBrowser
-from planetlib.widgets.explain import ActivationExplorer, OwnPicture
-from planetlib.widgets.review import LabelReview
+from importlib import import_module
 
-__all__ = ["ActivationExplorer", "AugmentationStudio", "LabelReview", "OwnPicture", "PredictionsBrowser"]
+_MODULES = {
+    "AugmentationStudio": "augment",
+    "ActivationExplorer": "explain",
+    "OwnPicture": "explain",
+    "LabelReview": "review",
+    "PredictionsBrowser": "browse",
+}
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str):
+    """Imports a widget when it is asked for: the studio needs nothing of what explains a network."""
+    if name not in _MODULES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

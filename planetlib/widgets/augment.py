@@ -3,18 +3,12 @@
 from html import escape
 
 import numpy as np
-from ipywidgets import HTML, Button, FloatSlider, HBox, Image, Layout
+from ipywidgets import HTML, Button, FloatSlider, Image
+from torchvision.utils import make_grid
 
-from planetlib.transforms import (
-    RECIPES,
-    draw_augmented,
-    fit_to_square,
-    make_training_transform,
-    to_picture,
-    to_tensor,
-    training_steps,
-)
-from planetlib.widgets.panel import Panel, encode_png
+from planetlib import transforms
+from planetlib.transforms import fit_to_square, to_picture, to_tensor
+from planetlib.widgets.panel import Panel, encode_picture, in_a_row, on_change
 
 DRAWS = 12
 
@@ -29,44 +23,40 @@ class AugmentationStudio(Panel):
     """
 
     def __init__(self, picture: np.ndarray, recipe: str = "robust", size: int = 160):
-        self.tensor = to_tensor(fit_to_square(picture, size, RECIPES[recipe]))
+        self.tensor = to_tensor(fit_to_square(picture, size, transforms.RECIPES[recipe]))
         self.recipe, self.size, self.seed = recipe, size, 0
-        self.steps = {
-            name: FloatSlider(1.0, min=0, max=2, step=0.1, description=name, style={"description_width": "11em"},
-                              layout=Layout(width="26em"))
-            for name in training_steps(recipe, size)
-        }  # fmt: skip
+        steps = {
+            name: FloatSlider(1.0, min=0, max=2, step=0.1, description=name)
+            for name in transforms.training_steps(recipe, size)
+        }
         self.again = Button(description="another draw", icon="random")
         self.again.on_click(lambda button: self._draw_again())
         self.sheet, self.code = Image(format="png"), HTML()
-        for slider in self.steps.values():
-            slider.observe(lambda change: self._show(), "value")
+        on_change(self._show, *steps.values())
+        super().__init__(
+            steps, [in_a_row(*steps.values()), self.again, self.sheet, self.code], "move a slider for each step"
+        )
         self._show()
-        sliders = HBox([*self.steps.values()], layout=Layout(flex_flow="row wrap"))
-        super().__init__(self.steps, [sliders, self.again, self.sheet, self.code], "move a slider for each step")
 
     @property
     def strength(self) -> float | dict[str, float]:
         """As `Settings.strength`: one number where all sliders agree, else by step."""
-        values = {name: round(slider.value, 2) for name, slider in self.steps.items()}
+        values = {name: round(slider.value, 2) for name, slider in self.controls.items()}
         return values if len(set(values.values())) > 1 else next(iter(values.values()))
 
     def draw_still(self) -> np.ndarray:
         """The original, twice as large, and the draws in two rows beside it."""
-        transform = make_training_transform(self.recipe, self.size, self.strength)
-        draws = [to_picture(draw_augmented(transform, self.tensor, self.seed, index)) for index in range(DRAWS)]
-        rows = [np.hstack(draws[: DRAWS // 2]), np.hstack(draws[DRAWS // 2 :])]
-        original = to_picture(self.tensor).repeat(2, axis=0).repeat(2, axis=1)
-        return np.hstack([original, np.vstack(rows)])
+        transform = transforms.make_training_transform(self.recipe, self.size, self.strength)
+        draws = [transforms.draw_augmented(transform, self.tensor, self.seed, index) for index in range(DRAWS)]
+        sheet = to_picture(make_grid(draws, DRAWS // 2, padding=0))
+        return np.hstack([to_picture(self.tensor).repeat(2, axis=0).repeat(2, axis=1), sheet])
 
     def _draw_again(self) -> None:
         self.seed += 1
         self._show()
 
     def _show(self) -> None:
-        self.sheet.value = encode_png(self.draw_still())
-        code = (
-            "from planetlib.settings import load_settings\n\n"
-            f"settings = load_settings(recipe={self.recipe!r}, strength={self.strength!r})"
-        )
-        self.code.value = f'<pre style="white-space:pre-wrap;user-select:all">{escape(code)}</pre>'
+        self.sheet.value = encode_picture(self.draw_still())
+        choices = f"recipe={self.recipe!r}, strength={self.strength!r}"
+        code = f"from planetlib.settings import load_settings\n\nsettings = load_settings({choices})"
+        self.code.value = f'<pre class="planetlib-code">{escape(code)}</pre>'

@@ -1,26 +1,22 @@
 """The predictions table as a grid to sort, filter and click."""
 
 import base64
-import io
 from html import escape
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from itables.widget import ITable
-from PIL import Image as PillowImage
 
 from planetlib.classify import Classifier
-from planetlib.files.read import UnreadableImage
-from planetlib.images import read_image
-from planetlib.show.sheets import make_contact_sheet
-from planetlib.transforms import fit_to_square
-from planetlib.widgets.panel import Panel, PictureView
+from planetlib.show.sheets import fit_or_blank, make_contact_sheet
+from planetlib.widgets.explain import ExplainingPanel
+from planetlib.widgets.panel import encode_picture
 
 THUMBNAIL = 40  # pixels
 
 
-class PredictionsBrowser(Panel):
+class PredictionsBrowser(ExplainingPanel):
     """The predictions table as a grid with thumbnails; a click on a row shows its picture with its map.
 
     Args:
@@ -34,23 +30,9 @@ class PredictionsBrowser(Panel):
         self, classifier: Classifier, predictions: pd.DataFrame, figures: str | Path = "figures", limit: int = 1000
     ):
         self.table = predictions.head(limit).reset_index(drop=True)
-        self.view = PictureView(classifier, figures)
-        self.view.clear("Click a row to see its picture.")
-        shown = pd.DataFrame(
-            {
-                "picture": [_make_thumbnail(path) for path in self.table.path],
-                "file": [escape(Path(path).name) for path in self.table.path],
-                "label": self.table.label.map(escape),
-                "predicted": self.table.predicted.map(escape),
-                "confidence": self.table.confidence.round(3),
-                "status": (self.table.status + ": " + self.table.error + self.table.get("note", ""))
-                .str.removesuffix(": ")
-                .map(escape),
-            }
-        )
-        left_out = len(predictions) - len(shown)
+        left_out = len(predictions) - len(self.table)
         self.grid = ITable(
-            shown,
+            _describe_rows(self.table),
             caption=f"{left_out} further rows are left out" if left_out else None,
             select="single",
             allow_html=True,  # for the thumbnails; all that comes from file names and folders is escaped
@@ -65,7 +47,8 @@ class PredictionsBrowser(Panel):
             autoWidth=False,
         )
         self.grid.observe(lambda change: self._show(), "selected_rows")
-        super().__init__(self.view.controls, [self.grid, self.view], "sort, filter and click the rows")
+        super().__init__(self.grid, "sort, filter and click the rows", classifier, figures)
+        self.clear("Click a row to see its picture.")
 
     def draw_still(self) -> np.ndarray:
         """A contact sheet of the first rows."""
@@ -76,16 +59,20 @@ class PredictionsBrowser(Panel):
             return
         row = self.table.iloc[self.grid.selected_rows[0]]
         if row.status == "unreadable":
-            return self.view.clear(f"{Path(row.path).name}: {row.error}")
-        self.view.show(row, row.path)
+            return self.clear(f"{Path(row.path).name}: {row.error}")
+        self.show(row)
+
+
+def _describe_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """What the grid shows of each row, as HTML."""
+    shown = table[["label", "predicted", "confidence"]].round(3)
+    shown.insert(0, "file", table.path.map(lambda path: Path(path).name))
+    shown["status"] = (table.status + ": " + table.error + table.note).str.removesuffix(": ")
+    shown = shown.map(lambda cell: escape(cell) if isinstance(cell, str) else cell)
+    shown.insert(0, "picture", table.path.map(_make_thumbnail))
+    return shown
 
 
 def _make_thumbnail(path: str) -> str:
-    try:
-        picture = fit_to_square(read_image(path), THUMBNAIL)
-    except UnreadableImage:
-        return ""
-    buffer = io.BytesIO()
-    PillowImage.fromarray(picture).save(buffer, "JPEG", quality=80)
-    content = base64.b64encode(buffer.getvalue()).decode()
+    content = base64.b64encode(encode_picture(fit_or_blank(path, THUMBNAIL), "JPEG")).decode()
     return f'<img alt="" width="{THUMBNAIL}" height="{THUMBNAIL}" src="data:image/jpeg;base64,{content}">'

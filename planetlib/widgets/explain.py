@@ -1,24 +1,139 @@
-"""A slider over pictures and their maps, and one's own picture."""
+"""Pictures beside their maps: a slider over many, and one's own."""
 
 import asyncio
+import contextlib
+from functools import lru_cache
+from html import escape
 from pathlib import Path
 
-import anywidget
 import numpy as np
 import pandas as pd
-from ipywidgets import Dropdown, HBox, IntSlider, Layout
+from anywidget import AnyWidget
+from ipywidgets import HTML, Button, Dropdown, FloatSlider, Image, VBox, Widget
 
 from planetlib.classify import Classifier
+from planetlib.explain import COLOURS, DEFAULT_METHOD, METHODS, map_activation, overlay_map
 from planetlib.files.read import UnreadableImage
-from planetlib.files.tables import DataError
+from planetlib.files.tables import DataError, class_probabilities
 from planetlib.images import read_image
-from planetlib.widgets.panel import Panel, PictureView
+from planetlib.show.figures import save_figure, show_explanation, to_pixels
+from planetlib.show.sheets import clean_name, describe_prediction
+from planetlib.transforms import fit_to_square
+from planetlib.widgets.panel import SIDE, Panel, Walk, encode_picture, in_a_row, on_change
 
 QUIET = 0.05  # seconds without a move after which the neighbours are computed
 UNSURE = 0.6  # a prediction less confident than this, or called unknown, is unsure
 
 
-class ActivationExplorer(Panel):
+class ExplainingPanel(Panel):
+    """Something to choose a picture with; below it the picture, its map and the probabilities of all classes.
+
+    Args:
+        chooser: stands above the picture.
+        use: as in `Panel`.
+        classifier: is explained.
+        figures: folder that the button `save view` writes to.
+    """
+
+    def __init__(self, chooser: Widget, use: str, classifier: Classifier, figures: str | Path):
+        self.classifier, self.figures = classifier, Path(figures)
+        self.row: pd.Series | None = None
+        self._given: np.ndarray | None = None
+        self._map = lru_cache(32)(self._compute_map)
+        controls = {
+            "class": Dropdown(options=["predicted", "true", *classifier.class_names]),
+            "method": Dropdown(options=list(METHODS), value=DEFAULT_METHOD),
+            # From the last stage, the usual choice, back to the first.
+            "stage": Dropdown(options=["last", *reversed(classifier.model.stage_names)]),
+            "overlay": FloatSlider(0.5, min=0, max=1, step=0.05),
+            "colours": Dropdown(options=list(COLOURS)),
+        }
+        for name, control in controls.items():
+            control.description = name
+        on_change(self._draw, *controls.values())
+        self.save = Button(description="save view", icon="save", tooltip="write what is on view as a picture")
+        self.save.on_click(lambda button: self._save())
+        self.picture, self.overlay = (Image(format="png", width=SIDE, height=SIDE) for _ in range(2))
+        self.words, self.saved, self.bars = HTML(), HTML(), HTML()
+        pictures = in_a_row(self.picture, self.overlay, self.bars)
+        self.shown = VBox([in_a_row(*controls.values(), self.save, self.saved), pictures])
+        super().__init__(controls, [chooser, self.words, self.shown], use)
+
+    def show(self, row: pd.Series, picture: np.ndarray | None = None) -> None:
+        """Shows a row of the predictions table; its picture, uint8 (H, W, 3), is read from its path unless given."""
+        if picture is not None:
+            self._given = fit_to_square(picture, SIDE)
+            self._map.cache_clear()  # another may have had the same name
+        self.row = row
+        self._draw()
+
+    def clear(self, text: str) -> None:
+        """Shows a sentence in place of a picture."""
+        self.row = None
+        self.words.value = escape(text)
+        self.shown.layout.display = "none"
+
+    def draw_still(self) -> np.ndarray:
+        """What is on view as one picture, uint8 (H, W, 3); without a picture a white line."""
+        if self.row is None:
+            return np.full((1, 2 * SIDE, 3), 255, np.uint8)
+        return to_pixels(show_explanation(*self._on_view))
+
+    def _explain(self, row: pd.Series) -> tuple[np.ndarray, np.ndarray, str]:
+        """The picture, its map and the class that the map is of."""
+        name, method, stage = (self.controls[name].value for name in ("class", "method", "stage"))
+        if name == "predicted" or (name == "true" and row.label not in self.classifier.class_names):
+            name = row.predicted
+        elif name == "true":
+            name = row.label
+        return *self._map(row.path, name, method, None if stage == "last" else stage), name
+
+    def _compute_map(self, path: str, *choices) -> tuple[np.ndarray, np.ndarray]:
+        picture = fit_to_square(read_image(path), SIDE) if self._given is None else self._given
+        return picture, map_activation(self.classifier, picture, *choices)
+
+    def _draw(self) -> None:
+        if self.row is None:
+            return
+        file = Path(self.row.path).name
+        try:
+            picture, heat, name = self._explain(self.row)
+        except UnreadableImage as error:  # it was readable when it was predicted
+            return self.clear(f"{file}: {error.reason}")
+        overlay = overlay_map(picture, heat, self.controls["overlay"].value, self.controls["colours"].value)
+        self._on_view = picture, overlay, self.row, name
+        self.picture.value = encode_picture(picture)
+        self.overlay.value = encode_picture(overlay)
+        text, colour = describe_prediction(self.row)
+        verdict, *rest = map(escape, [*text.split("\n"), file, f"map for {name}"])
+        badge = f'<b class="planetlib-verdict" style="background:{colour}">{verdict}</b>'
+        self.words.value = " · ".join([badge, *rest])
+        self.bars.value = _draw_bars(self.row, name)
+        self.saved.value = ""
+        self.shown.layout.display = None
+
+    def _save(self) -> None:
+        *_, row, name = self._on_view
+        choices = [self.controls[name].value for name in ("method", "stage")]
+        file = f"view_{clean_name(Path(row.path).stem, name, *choices)}.png"
+        try:
+            save_figure(show_explanation(*self._on_view), self.figures / file)
+            self.saved.value = escape(f"saved as {file} in {self.figures.name}/")
+        except OSError as error:
+            self.saved.value = escape(f"not saved: {file}: {error.strerror}")
+
+
+def _draw_bars(row: pd.Series, explained: str) -> str:
+    lines = [
+        f"<span{' class=planetlib-explained' if name == explained else ''}>{escape(name)}</span>"
+        f'<span class="planetlib-bar"><span style="width:{share:.1%}"></span></span>'
+        f'<span class="planetlib-share">{share:.1%}</span>'
+        for name, share in class_probabilities(row).items()
+    ]
+    return f'<div class="planetlib-bars" style="max-height:{SIDE}px">{"".join(lines)}</div>'
+
+
+class ActivationExplorer(ExplainingPanel):
     """A slider over pictures; beside each its map, for the class, the method and the stage that are chosen.
 
     Args:
@@ -30,38 +145,25 @@ class ActivationExplorer(Panel):
         DataError: none of them is readable.
     """
 
-    _ahead: asyncio.Handle | None = None  # of one that could not be made, too, as it is closed all the same
+    _ahead: asyncio.Task | None = None  # of one that could not be made, too, as it is closed all the same
 
     def __init__(self, classifier: Classifier, predictions: pd.DataFrame, figures: str | Path = "figures"):
-        self.table = predictions[predictions.status != "unreadable"].reset_index(drop=True)
-        if self.table.empty:
-            raise DataError(
-                f"none of the {len(predictions)} pictures can be read; expected at least one to walk through"
-            )
-        self.view = PictureView(classifier, figures)
-        labels = self.table.label.where(self.table.label != "", self.table.predicted)
-        self.label = Dropdown(options=["all", *sorted(labels.unique())], description="show")
-        self.verdict = Dropdown(options=["all", "right", "wrong", "unsure"], description="that are")
-        self.index = IntSlider(1, min=1, max=len(self.table), description="picture", layout=Layout(width="95%"))
-        self.chosen = self.table
-        self._verdicts = {
-            "right": self.table.label == self.table.predicted,
-            "wrong": (self.table.label != "") & (self.table.label != self.table.predicted),
-            "unsure": (self.table.status == "unknown") | (self.table.confidence < UNSURE),
+        table = predictions[predictions.status != "unreadable"].reset_index(drop=True)
+        if table.empty:
+            raise DataError(f"none of the {len(predictions)} pictures can be read; expected at least one")
+        verdicts = {
+            "right": table.label == table.predicted,
+            "wrong": (table.label != "") & (table.label != table.predicted),
+            "unsure": (table.status == "unknown") | (table.confidence < UNSURE),
         }
-        self._labels = labels
-        for control in (self.label, self.verdict):
-            control.observe(lambda change: self._filter(), "value")
-        self.index.observe(lambda change: self._show(), "value")
+        filters = {
+            "show": table.groupby(table.label.where(table.label != "", table.predicted)).groups,
+            "that are": {name: table.index[rows] for name, rows in verdicts.items()},
+        }
+        self.walk = Walk(table, "picture", filters, self._show)
+        super().__init__(self.walk, "walk through the pictures", classifier, figures)
+        self.controls = {**self.walk.controls, **self.controls}
         self._show()
-        controls = {"show": self.label, "that are": self.verdict, "picture": self.index, **self.view.controls}
-        super().__init__(
-            controls, [HBox([self.label, self.verdict]), self.index, self.view], "walk through the pictures"
-        )
-
-    def draw_still(self) -> np.ndarray:
-        """What is on view."""
-        return self.view.draw_still()
 
     def close(self) -> None:
         """Takes the box off the page, and nothing more is computed ahead."""
@@ -69,94 +171,37 @@ class ActivationExplorer(Panel):
             self._ahead.cancel()
         super().close()
 
-    def _filter(self) -> None:
-        keep = pd.Series(True, self.table.index) if self.label.value == "all" else self._labels == self.label.value
-        if self.verdict.value != "all":
-            keep &= self._verdicts[self.verdict.value]
-        self.chosen = self.table[keep]
-        self.index.disabled = self.chosen.empty
-        with self.index.hold_trait_notifications():  # one picture is drawn, not one for each change
-            self.index.value, self.index.max = 1, max(1, len(self.chosen))
-        self._show()
-
     def _show(self) -> None:
-        if self.chosen.empty:
-            return self.view.clear(f"No picture of {self.label.value} that is {self.verdict.value}.")
-        row = self.chosen.iloc[self.index.value - 1]
-        self.view.show(row, row.path)
-        self._look_ahead()
-
-    def _look_ahead(self) -> None:
-        """Has the neighbours' maps computed once the kernel has nothing else to do: the next step finds them there."""
+        if self.walk.chosen.empty:
+            name, verdict = (self.controls[name].value for name in ("show", "that are"))
+            return self.clear(f"No picture{'' if name == 'all' else f' of {name}'} that is {verdict}.")
+        self.show(self.walk.row)
         if self._ahead:
             self._ahead.cancel()
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # not in a kernel, so nobody walks on
-            return
-        self._ahead = loop.call_later(QUIET, self._prepare_neighbour, [1, -1])
+        with contextlib.suppress(RuntimeError):  # where no kernel waits, nobody walks on
+            self._ahead = asyncio.get_running_loop().create_task(self._look_ahead())
 
-    def _prepare_neighbour(self, steps: list[int]) -> None:
-        place = self.index.value - 1 + steps[0]
-        if 0 <= place < len(self.chosen):
-            row = self.chosen.iloc[place]
-            self.view.prepare(row, row.path)
-        if rest := steps[1:]:  # one at a time, so that a key press need not wait for both
-            self._ahead = asyncio.get_running_loop().call_soon(self._prepare_neighbour, rest)
+    async def _look_ahead(self) -> None:
+        """Computes the neighbours' maps once the kernel has nothing else to do: the next step finds them there."""
+        await asyncio.sleep(QUIET)
+        place = self.walk.slider.value - 1
+        for neighbour in (place + 1, place - 1):
+            if 0 <= neighbour < len(self.walk.chosen):
+                with contextlib.suppress(UnreadableImage):  # said when it is shown
+                    self._explain(self.walk.chosen.iloc[neighbour])
+                await asyncio.sleep(0)  # so that a key press need not wait for both
 
 
-class FilePicker(anywidget.AnyWidget):
+class FilePicker(AnyWidget):
     """A field to choose a file with, or to drop one on; it sends the file as messages of a few megabytes.
 
-    ipywidgets' own upload button takes no drop, and sends a file as one message: one of more than 10 MB breaks the
-    page's connection to the kernel.
+    ipywidgets' own upload button takes no drop, and sends a file as one message, however large.
     """
 
-    _esm = """
-    const PART = 4 << 20, MOST = 256 << 20;
-    function render({ model, el }) {
-      const field = document.createElement("label"), input = document.createElement("input"),
-        words = document.createElement("span");
-      field.className = "planetlib-picker";
-      field.style.cssText = "position:relative;display:inline-block;padding:14px 40px;border-radius:6px;" +
-        "border:2px dashed var(--jp-border-color1,#999);color:var(--jp-ui-font-color1,inherit);" +
-        "font-family:var(--jp-ui-font-family,sans-serif);";
-      input.type = "file";
-      input.style.cssText = "position:absolute;opacity:0;inset:0;width:100%;cursor:pointer;";  // the whole field
-      input.accept = "image/*,.tif,.tiff,.jp2,.j2k,.avif,.fits,.fit,.fts,.fz,.gz";
-      const say = text => { words.textContent = text; };
-      say("choose a picture, or drop one here");
-      const send = async file => {
-        if (!file) return;
-        if (file.size > MOST)
-          return say(`${file.name}: ${Math.round(file.size / (1 << 20))} MB; at most ${MOST >> 20} MB can be sent`);
-        say(`${file.name} · choose or drop another`);
-        const parts = Math.max(1, Math.ceil(file.size / PART));
-        for (let part = 0; part < parts; part++) {
-          const content = await file.slice(part * PART, (part + 1) * PART).arrayBuffer();
-          model.send({ name: file.name, part, parts }, undefined, [content]);
-        }
-      };
-      input.addEventListener("focus", () => { field.style.borderColor = "var(--jp-brand-color1,#1976d2)"; });
-      input.addEventListener("blur", () => { field.style.borderColor = "var(--jp-border-color1,#999)"; });
-      const shade = on => { field.style.background = on ? "var(--jp-layout-color2,#eee)" : "none"; };
-      input.addEventListener("change", async () => { await send(input.files[0]); input.value = ""; });
-      field.addEventListener("dragover", event => { event.preventDefault(); shade(true); });
-      field.addEventListener("dragleave", () => shade(false));
-      field.addEventListener("drop", event => {
-        event.preventDefault();
-        event.stopPropagation();
-        shade(false);
-        send(event.dataTransfer.files[0]);
-      });
-      field.append(words, input);
-      el.appendChild(field);
-    }
-    export default { render };
-    """
+    _esm = Path(__file__).with_name("picker.js")
 
 
-class OwnPicture(Panel):
+class OwnPicture(ExplainingPanel):
     """Choose or drop a picture: its prediction, the probabilities and the map, at once.
 
     A file that cannot be read is answered with the reason.
@@ -167,29 +212,23 @@ class OwnPicture(Panel):
     """
 
     def __init__(self, classifier: Classifier, figures: str | Path = "figures"):
-        self.classifier = classifier
-        self.picker = FilePicker()
         self.parts: list[bytes] = []
-        self.view = PictureView(classifier, figures)
-        self.view.clear("No picture yet.")
-        self.picker.on_msg(lambda picker, content, buffers: self._receive(content, buffers))
-        super().__init__(self.view.controls, [self.picker, self.view], "try a picture of your own")
+        picker = FilePicker()
+        picker.on_msg(lambda picker, content, buffers: self._receive(content, buffers))
+        super().__init__(picker, "try a picture of your own", classifier, figures)
+        self.clear("No picture yet.")
 
-    def show(self, name: str, content: bytes) -> None:
+    def show_file(self, name: str, content: bytes) -> None:
         """Predicts and explains the picture in the bytes of a file."""
         try:
-            row = self.classifier.predict_picture(read_image(content), name)
+            picture = read_image(content)
         except UnreadableImage as error:
-            return self.view.clear(f"{name}: {error.reason}. Choose another file.")
-        self.view.show(row, content)
-
-    def draw_still(self) -> np.ndarray:
-        """What is on view."""
-        return self.view.draw_still()
+            return self.clear(f"{name}: {error.reason}. Choose another file.")
+        self.show(self.classifier.predict_picture(picture, name), picture)
 
     def _receive(self, content: dict, buffers: list) -> None:
         """Puts the parts of a file together; shows the picture when the last has come."""
         self.parts = [*self.parts[: content["part"]], bytes(buffers[0])]
         if len(self.parts) == content["parts"]:
-            self.show(content["name"], b"".join(self.parts))
+            self.show_file(content["name"], b"".join(self.parts))
             self.parts = []

@@ -5,14 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from ipywidgets import HTML, Button, Dropdown, HBox, Image, IntSlider, Layout
+from ipywidgets import HTML, Button, Dropdown, Image
 
 from planetlib.evaluate import rank_doubts
-from planetlib.files.read import UnreadableImage
 from planetlib.files.tables import DataError, class_probabilities, read_marks, read_samples, write_mark
-from planetlib.images import read_image
-from planetlib.transforms import fit_to_square
-from planetlib.widgets.panel import SIDE, Panel, encode_png
+from planetlib.show.sheets import fit_or_blank
+from planetlib.widgets.panel import SIDE, Panel, Walk, encode_picture, in_a_row
+
+BUTTONS = {
+    "keep": ("check", "the label is right"),
+    "relabel": ("tag", "the picture is of the class chosen at «as»"),
+    "exclude": ("ban", "leave the picture out of training and evaluation; the file stays"),
+    "take back": ("undo", "take this picture's mark away"),
+}
 
 
 class LabelReview(Panel):
@@ -34,90 +39,50 @@ class LabelReview(Panel):
         samples = read_samples(samples_path, reviewed=False)
         self.table = rank_doubts(predictions).merge(samples[["path", "sha256"]], on="path")
         if self.table.empty:
-            raise DataError(
-                f"{samples_path}: lists none of the {len(predictions)} predicted pictures; predict those that it lists"
-            )
+            got = f"{samples_path}: lists none of the {len(predictions)} predicted pictures"
+            raise DataError(got, do="predict those that it lists")
         self.marks = read_marks(samples_path)
-        names = sorted(self.table.label.unique())
-        self.label = Dropdown(options=["all", *names], description="class")
-        self.index = IntSlider(1, min=1, max=len(self.table), description="doubt rank", layout=Layout(width="95%"))
-        self.new_label = Dropdown(options=names, description="as")
-        self.buttons = {
-            name: Button(description=name, icon=icon, tooltip=tip, layout=Layout(width="8em"))
-            for name, icon, tip in (
-                ("keep", "check", "the label is right"),
-                ("relabel", "tag", "the picture is of the class chosen at «as»"),
-                ("exclude", "ban", "leave the picture out of training and evaluation; the file stays"),
-                ("take back", "undo", "take this picture's mark away"),
-            )
-        }
-        self.words, self.total, self.picture = HTML(), HTML(), Image(format="png", width=SIDE, height=SIDE)
-        self.label.observe(lambda change: self._filter(), "value")
-        self.index.observe(lambda change: self._show(), "value")
+        by_label = self.table.groupby("label").groups
+        self.walk = Walk(self.table, "doubt rank", {"class": by_label}, self._show)
+        self.new_label = Dropdown(options=list(by_label), description="as")
+        self.buttons = {name: Button(description=name, icon=icon, tooltip=tip) for name, (icon, tip) in BUTTONS.items()}
         for button in self.buttons.values():
             button.on_click(self._mark)
-        self._filter()
-        deeds = HBox([*self.buttons.values(), self.new_label], layout=Layout(flex_flow="row wrap"))
-        super().__init__(
-            {"class": self.label, "doubt rank": self.index},
-            [self.label, self.index, self.words, self.picture, deeds, self.total],
-            "mark labels",
-        )
+        self.words, self.total, self.picture = HTML(), HTML(), Image(format="png", width=SIDE, height=SIDE)
+        row = in_a_row(*self.buttons.values(), self.new_label)
+        super().__init__(self.walk.controls, [self.walk, self.words, self.picture, row, self.total], "mark labels")
+        self._show()
 
     def draw_still(self) -> np.ndarray:
         """The four most doubted pictures."""
-        return np.hstack([_read_or_blank(path) for path in self.table.path.head(4)])
-
-    @property
-    def row(self) -> pd.Series:
-        """The picture on view."""
-        return self.chosen.iloc[self.index.value - 1]
-
-    def _filter(self) -> None:
-        every = self.label.value == "all"
-        self.chosen = self.table if every else self.table[self.table.label == self.label.value]
-        with self.index.hold_trait_notifications():
-            self.index.value, self.index.max = 1, len(self.chosen)
-        self._show()
+        return np.hstack([fit_or_blank(path, SIDE) for path in self.table.path.head(4)])
 
     def _mark(self, button: Button) -> None:
-        row, name = self.row, button.description
-        mark = None if name == "take back" else name
+        mark = None if button.description == "take back" else button.description
+        new_label = self.new_label.value if mark == "relabel" else ""
         try:
-            self.marks = write_mark(self.samples_path, row, mark, self.new_label.value if mark == "relabel" else "")
+            self.marks = write_mark(self.samples_path, self.walk.row, mark, new_label)
         except (OSError, DataError) as error:  # a full disk, no permission, marks that something else has damaged
             self.total.value = f"<b>not saved: {escape(getattr(error, 'strerror', None) or str(error))}</b>"
             return
-        if mark is not None and self.index.value < self.index.max:
-            self.index.value += 1
+        if mark and self.walk.slider.value < self.walk.slider.max:
+            self.walk.slider.value += 1  # which is shown
         else:
             self._show()
-        self._count()
 
     def _show(self) -> None:
-        row = self.row
-        self.picture.value = encode_png(_read_or_blank(row.path))
+        row = self.walk.row
+        self.picture.value = encode_picture(fit_or_blank(row.path, SIDE))
         # The likeliest class other than the label is what it would be relabelled as.
         shares = class_probabilities(row)
         rival = shares.drop(row.label, errors="ignore").idxmax()
         if rival in self.new_label.options:
             self.new_label.value = rival
-        marked = self.marks[self.marks.sha256 == row.sha256]
-        said = "not marked" if marked.empty else " ".join(marked.iloc[0][["mark", "new_label"]]).strip()
-        text = (
-            f"{Path(row.path).name} · label: {row.label} ({1 - row.doubt:.0%}) · rival: {rival} ({shares[rival]:.0%})"
-        )
-        self.words.value = f'{escape(text)} · <b class="planetlib-mark">{escape(said)}</b>'
-        self._count()
-
-    def _count(self) -> None:
+        mark = self.marks[self.marks.sha256 == row.sha256]
+        said = "not marked" if mark.empty else " ".join(mark.iloc[0][["mark", "new_label"]]).strip()
+        label, other = f"label: {row.label} ({1 - row.doubt:.0%})", f"rival: {rival} ({shares[rival]:.0%})"
+        text = escape(" · ".join([Path(row.path).name, label, other]))
+        self.words.value = f'{text} · <b class="planetlib-mark">{escape(said)}</b>'
         counts = self.marks["mark"].value_counts()
-        listed = ", ".join(f"{counts[name]} {name}" for name in counts.index) or "none yet"
-        self.total.value = f"marks: {listed} · {escape(self.samples_path.with_name('marks.csv').name)}"
-
-
-def _read_or_blank(path: str) -> np.ndarray:
-    try:
-        return fit_to_square(read_image(path), SIDE)
-    except UnreadableImage:  # it was readable when it was predicted
-        return np.full((SIDE, SIDE, 3), 40, np.uint8)
+        listed = ", ".join(f"{count} {name}" for name, count in counts.items()) or "none yet"
+        self.total.value = f"marks: {listed} · marks.csv"

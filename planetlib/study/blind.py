@@ -1,0 +1,39 @@
+"""A blind test: does a classifier look at pictures, or does it read file names?"""
+
+import os
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from planetlib.files.tables import DataError, write_table
+
+
+def write_blind_test(samples: pd.DataFrame, folder: str | os.PathLike, seed: int = 0) -> pd.DataFrame:
+    """Copies pictures under names that tell nothing, in a random order.
+
+    Args:
+        samples: has `path` and `label`.
+        folder: receives `0000.png` …; those of an earlier blind test are replaced.
+        seed: of the order.
+
+    Returns:
+        The mapping `blind, path, label`; it is also written beside the folder, as `<folder>_mapping.csv`, not into it.
+
+    Raises:
+        DataError: the folder holds something else.
+    """
+    folder = Path(folder)
+    key = folder.with_name(f"{folder.name}_mapping.csv")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in pd.read_csv(key).blind if key.exists() else []:
+        (folder / name).unlink(missing_ok=True)
+    if any(folder.iterdir()):
+        raise DataError(f"{folder}: got files that are no blind test's; expected none", do="give a new or empty folder")
+    mapping = samples[["path", "label"]].sample(frac=1, random_state=seed).reset_index(drop=True)
+    names = [f"{index:04d}{Path(path).suffix.lower()}" for index, path in enumerate(mapping.path)]
+    mapping.insert(0, "blind", names)
+    write_table(mapping, key)
+    for name, path in zip(names, mapping.path):
+        shutil.copyfile(path, folder / name)
+    return mapping
