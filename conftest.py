@@ -8,7 +8,7 @@ import pytest
 
 
 def pytest_addoption(parser):
-    parser.addoption("--soak", action="store_true", help="tests marked soak in full size, not as a sample")
+    parser.addoption("--soak", action="store_true", help="tests marked soak in full size, and those marked campaign")
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +28,13 @@ def pytest_configure(config):
 def pytest_unconfigure(config):
     if config.getoption("nbval", False):
         shutil.rmtree(os.environ["PLANETLIB_RUN"], ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
+def pytest_collection_modifyitems(config, items):
+    """Leaves campaigns out but for --soak. What a file makes once, and the browser, serve the tests of one process."""
+    campaigns = [] if config.getoption("--soak") else [item for item in items if item.get_closest_marker("campaign")]
+    config.hook.pytest_deselected(items=campaigns)
+    items[:] = [item for item in items if item not in campaigns]
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("browser" if "browser" in item.path.parts else item.path.stem))

@@ -13,6 +13,7 @@ import torch
 from astropy.io import fits
 from PIL import ExifTags, Image
 
+import tests.toy  # noqa: F401 - adds the backbone `toy`
 from planetlib.data import make_samples
 from planetlib.settings import Settings
 from planetlib.train import train_phase
@@ -71,15 +72,15 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def trained_run(fixture_folder, samples, tmp_path_factory) -> Settings:
-    """The settings of a tiny run, both stages of which are trained; `run` is its folder, to be read only."""
+    """The settings of a tiny run, both phases of which are trained; `run` is its folder, to be read only."""
     run = tmp_path_factory.mktemp("run")
     settings = Settings(
-        data=fixture_folder, run=run, figures=run / "figures", image_size=64, views=2, head_epochs=12,
-        finetune_epochs=3, free_stages=2, head_lr=0.01, batch_size=8, patience=99, label_smoothing=0.0, strength=0.3,
-        precision="float32", workers=0, device="cpu", outliers=4, finetune_lr=1e-4,
+        data=fixture_folder, run=run, figures=run / "figures", backbone="toy", image_size=64, views=2, head_epochs=12,
+        finetune_epochs=4, free_stages=2, head_lr=0.1, batch_size=8, patience=99, label_smoothing=0.0, strength=0.3,
+        precision="float32", workers=0, device="cpu", outliers=4, finetune_lr=3e-3,
     )  # fmt: skip
-    for stage in ("head", "finetune"):
-        train_phase(stage, settings, samples, progress=False)
+    for phase in ("head", "finetune"):
+        train_phase(phase, settings, samples, progress=False)
     return settings
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from planetlib import PlanetlibError
-from planetlib.checkpoint import CheckpointError
-from planetlib.classify import Classifier, gather_inputs, write_predictions
+from planetlib.checkpoint import Checkpoint, CheckpointError
+from planetlib.classify import Classifier, gather_inputs
 from planetlib.files.tables import DataError
 from planetlib.images import read_image
 
@@ -21,7 +21,9 @@ COLUMNS = ["path", "label", "predicted", "confidence", "unknown_score", "status"
 
 @pytest.fixture(scope="module")
 def classifier(trained_run) -> Classifier:
-    return Classifier.load(trained_run.run, device="cpu")
+    """Calls nothing unknown."""
+    checkpoint = Checkpoint.load(trained_run.run / "finetune.safetensors")
+    return Classifier(dataclasses.replace(checkpoint, unknown_threshold=1.0), device="cpu")
 
 
 @pytest.fixture
@@ -47,9 +49,8 @@ def test_table_has_a_row_for_each_input_in_input_order(classifier, paths, sample
 
 def test_words_are_strings_and_numbers_are_floats(classifier, paths):
     table = classifier.predict(paths[:2], progress=False)
-    assert all(
-        pd.api.types.is_string_dtype(table[name]) for name in ("path", "label", "predicted", "status", "error", "note")
-    )
+    words = ("path", "label", "predicted", "status", "error", "note")
+    assert all(pd.api.types.is_string_dtype(table[name]) for name in words)
     assert all(table[name].dtype == np.float64 for name in ("confidence", "unknown_score", *PROBABILITIES))
 
 
@@ -106,15 +107,6 @@ def test_unreadable_files_give_a_row_with_the_reason_where_they_stood(batch_size
     pd.testing.assert_frame_equal(table.loc[[2, 5]].reset_index(drop=True), good, rtol=0, atol=1e-5)
 
 
-def test_names_with_spaces_accents_and_commas_are_kept(classifier, paths, tmp_path):
-    place = tmp_path / 'Lune — "à l’œil", été'
-    place.mkdir()
-    path = place / "Čerti 月, 1.png"
-    path.write_bytes(Path(paths[0]).read_bytes())
-    list(write_predictions(classifier.stream(gather_inputs([place])), tmp_path / "p.csv"))
-    assert pd.read_csv(tmp_path / "p.csv").path.tolist() == [str(path)]
-
-
 # What the checkpoint decides
 
 
@@ -144,7 +136,7 @@ def test_a_checkpoint_that_was_not_calibrated_calls_nothing_unknown(classifier, 
 def test_score_and_probabilities_are_of_one_pass(classifier, paths):
     image = classifier.prepare(read_image(paths[0]))[None]
     passes = []
-    stem = classifier._compute.embedder.model.get_stage("efficientnet_lite0.stem")
+    stem = classifier.compute.embedder.model.get_stage("toy.stem")
     with stem.register_forward_hook(lambda *_: passes.append(1)):
         probabilities, unknown = classifier.score_tensors(image)
     assert len(passes) == 1 and unknown.shape == (1,) and 0 <= unknown <= 1
@@ -172,18 +164,14 @@ def test_a_gpu_out_of_memory_halves_the_batch_says_so_and_remembers(trained_run,
     table = classifier.predict(paths[:20], batch_size=10, progress=False)
     pd.testing.assert_frame_equal(table, expected, atol=1e-5)
     assert small.tried == [10, 5, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
-    assert capsys.readouterr().err == (
-        "cpu: too little memory for 10 pictures at once; going on with 5\n"
-        "cpu: too little memory for 5 pictures at once; going on with 2\n"
-    )
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split()[-1] for line in said] == ["5", "2"] and "10 pictures" in said[0]
 
 
 def test_a_gpu_without_room_for_one_picture_is_told(trained_run, paths, monkeypatch):
     classifier = Classifier.load(trained_run.run, device="cpu")
     monkeypatch.setattr(classifier, "embed_tensors", SmallMemory(0, None))
-    with pytest.raises(
-        PlanetlibError, match="cpu: too little memory for a picture of 64 pixels; expected room for one"
-    ):
+    with pytest.raises(PlanetlibError, match="too little memory for a picture"):
         classifier.predict(paths[:4], progress=False)
 
 
@@ -199,9 +187,9 @@ def test_prepared_pictures_are_squares_of_the_checkpoints_size(classifier):
     assert padded[:, 0].max() == 0 and squashed.min() == 200
 
 
-def test_a_run_folder_gives_its_last_stage_and_a_file_itself(trained_run):
-    assert Classifier.load(trained_run.run).checkpoint.stage == "finetune"
-    assert Classifier.load(trained_run.run / "head.pt").checkpoint.stage == "head"
+def test_a_run_folder_gives_its_last_phase_and_a_file_itself(trained_run):
+    assert Classifier.load(trained_run.run).checkpoint.phase == "finetune"
+    assert Classifier.load(trained_run.run / "head.safetensors").checkpoint.phase == "head"
 
 
 def test_a_folder_without_checkpoint_is_told(tmp_path):
@@ -246,41 +234,6 @@ def test_threads_that_share_the_work_change_neither_order_nor_rows(classifier, p
     pd.testing.assert_frame_equal(table, expected, rtol=0, atol=1e-5)
 
 
-def test_the_last_piece_is_what_is_left(classifier, paths):
-    assert [len(table) for table in classifier.stream([(path, "") for path in paths[:7]], batch_size=3)] == [3, 3, 1]
-
-
-def test_rows_are_in_the_part_file_until_the_last_is_written(classifier, paths, tmp_path):
-    target = tmp_path / "out" / "predictions.csv"
-    pieces = write_predictions(classifier.stream([(path, "") for path in paths[:5]], batch_size=2), target)
-    for done in (2, 4, 5):
-        next(pieces)
-        assert not target.exists()
-        assert pd.read_csv(f"{target}.part").path.tolist() == paths[:done]
-    assert list(pieces) == []
-    assert [path.name for path in target.parent.iterdir()] == ["predictions.csv"]
-
-
-def test_what_a_stopped_stream_has_done_is_not_lost_and_the_old_file_stays(classifier, paths, tmp_path):
-    target = tmp_path / "predictions.csv"
-    target.write_text("what was there before")
-    pieces = write_predictions(classifier.stream([(path, "") for path in paths], batch_size=4), target)
-    next(pieces)
-    pieces.close()
-    assert pd.read_csv(f"{target}.part").path.tolist() == paths[:4]
-    assert target.read_text() == "what was there before"
-
-
-def test_the_written_file_holds_what_was_streamed(classifier, paths, samples, tmp_path):
-    inputs = list(zip(paths, samples.label)) + [(str(tmp_path / "missing.png"), "")]
-    pieces = write_predictions(classifier.stream(inputs, batch_size=4), tmp_path / "p.csv")
-    streamed = pd.concat(pieces, ignore_index=True)
-    words = dict.fromkeys(("path", "label", "predicted", "status", "error", "note"), str)
-    numbers = dict.fromkeys(("confidence", "unknown_score", *PROBABILITIES), [""])
-    written = pd.read_csv(tmp_path / "p.csv", dtype=words, keep_default_na=False, na_values=numbers)
-    pd.testing.assert_frame_equal(written, streamed, check_dtype=False, rtol=1e-5)
-
-
 # Inputs
 
 
@@ -313,12 +266,10 @@ def test_a_file_named_outright_is_taken_whatever_its_suffix(tree):
 
 
 def test_a_place_that_is_not_there_is_told(tree):
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=f"{tree / 'nowhere'}: no such file"):
         gather_inputs([tree, tree / "nowhere"])
-    assert str(caught.value) == f"{tree / 'nowhere'}: no such file or folder"
 
 
 def test_a_folder_without_pictures_is_told(tmp_path):
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=f"{tmp_path}: no pictures"):
         gather_inputs([tmp_path])
-    assert str(caught.value) == f"{tmp_path}: no pictures there; expected files such as .png, .jpg, .tif"

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from planetlib.classify import Classifier, gather_inputs, write_predictions
+from planetlib.batch.stream import WORDS, write_predictions
+from planetlib.classify import Classifier, gather_inputs
 from planetlib.data import check_samples, path_text
 from planetlib.files.tables import restore
 from tests.conftest import encode
@@ -56,9 +57,10 @@ def odd_folder(tmp_path, every_format, monkeypatch) -> Path:
 @pytest.mark.soak
 @pytest.mark.filterwarnings("ignore")  # of odd files; pytest undoes the library's own filter
 def test_every_oddity_has_a_row_with_a_status_and_a_reason(classifier, odd_folder, every_format, tmp_path):
-    inputs = gather_inputs([odd_folder])
+    inputs = gather_inputs([odd_folder, odd_folder / "nothing.png"])  # a link to nothing, also named outright
     everything = [path for path in odd_folder.rglob("*") if path.is_symlink() or not path.is_dir()]
-    assert sorted(path for path, _ in inputs) == sorted(map(path_text, everything))
+    assert sorted(path for path, _ in inputs[:-1]) == sorted(map(path_text, everything))
+    assert inputs[-1][0].endswith("nothing.png")
     table = pd.concat(write_predictions(classifier.stream(inputs, 16), tmp_path / "p.csv"), ignore_index=True)
     assert table.path.tolist() == [path for path, _ in inputs]
     print(f"\n{len(table)} odd files: {table.status.value_counts().to_dict()}")
@@ -70,8 +72,7 @@ def test_every_oddity_has_a_row_with_a_status_and_a_reason(classifier, odd_folde
     assert (lost != "").all() and not lost.str.contains(r"[\n\x1b]|Traceback").any()
     noted = table[table.note != ""].set_index("path").note
     assert set(noted) == {"first of several frames", "first of 2 planes"} and len(noted) == 7
-    words = dict.fromkeys(("path", "label", "predicted", "status", "error", "note"), str)
-    written = restore(pd.read_csv(tmp_path / "p.csv", dtype=words, keep_default_na=False))
+    written = restore(pd.read_csv(tmp_path / "p.csv", dtype=dict.fromkeys(WORDS, str), keep_default_na=False))
     assert written.path.tolist() == table.path.tolist() and written.note.tolist() == table.note.tolist()
     checked = check_samples(table[["path"]], progress=False)
     assert (checked.status == table.status.replace("unknown", "ok")).all() and (checked.error == table.error).all()
@@ -96,14 +97,9 @@ def test_a_name_that_is_no_text_has_its_row(classifier, every_format, tmp_path):
         path.write_bytes(every_format["rgb.png"])
     except OSError:
         pytest.skip("this file system takes no such names")
-    (row,) = pd.concat(write_predictions(classifier.stream(gather_inputs([tmp_path])), tmp_path / "p.csv")).itertuples()
+    (row,) = classifier.predict(*zip(*gather_inputs([tmp_path])), progress=False).itertuples()
     assert (row.status, row.error) == ("unreadable", "its name is not UTF-8; rename it")
     assert classifier.predict([path], progress=False).path[0].endswith(r"\udcff.png")  # from Python it can be named
-
-
-def test_a_link_to_nothing_that_is_named_outright_has_a_row(tmp_path):
-    (tmp_path / "a.png").symlink_to("gone")
-    assert gather_inputs([tmp_path / "a.png"]) == [(str(tmp_path / "a.png"), "")]
 
 
 @pytest.mark.soak

@@ -4,12 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from planetlib.checkpoint import CheckpointError
+from planetlib.checkpoint import CheckpointError, find_checkpoint
 from planetlib.evaluate import wilson_interval
 from planetlib.files.tables import DataError
 from planetlib.settings import Settings
 from planetlib.study import crossval
-from planetlib.study.crossval import cross_validate, make_folds, summarize_scores
+from planetlib.study.crossval import cross_validate, describe_scores, make_folds, score_seeds
+from tests.conftest import predictions_of
 
 
 def table_of(per_class: int = 20, copies: int = 4) -> pd.DataFrame:
@@ -42,18 +43,15 @@ def test_folds_are_decided_by_the_seed():
 
 
 def test_too_few_pictures_of_a_class_are_told():
-    message = "too few different pictures for 5 folds: 'earth' has 3, 'mars' has 3; expected 5 or more of each class"
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match="5 folds: 'earth' has 3, 'mars' has 3; expected 5"):
         make_folds(table_of(per_class=6, copies=4), 5)
 
 
 @pytest.fixture(scope="module")
-def settings(fixture_folder, tmp_path_factory) -> Settings:
-    return Settings(
-        fixture_folder, tmp_path_factory.mktemp("folds"), tmp_path_factory.mktemp("figures"), image_size=64, views=1,
-        head_epochs=3, finetune_epochs=1, free_stages=1, head_lr=0.01, batch_size=8, precision="float32", workers=0,
-        device="cpu", outliers=2,
-    )  # fmt: skip
+def settings(trained_run, tmp_path_factory) -> Settings:
+    return trained_run.replace(
+        run=tmp_path_factory.mktemp("folds"), views=1, outliers=0, head_epochs=2, finetune_epochs=1
+    )
 
 
 @pytest.fixture(scope="module")
@@ -68,39 +66,53 @@ def test_every_fold_is_trained_and_scored(finished, settings, samples):
     assert predictions.groupby("seed").path.apply(lambda paths: set(paths) == set(samples.path)).all()
     assert (predictions.label == predictions.predicted).sum() == scores.correct.sum()
     for name in ("fold-0-0", "fold-0-1", "fold-1-0", "fold-1-1"):
-        assert (settings.run / name / "finetune.pt").is_file()
+        assert find_checkpoint(settings.run / name).stem == "finetune"
     pd.testing.assert_frame_equal(pd.read_csv(settings.run / "crossval.csv"), scores)
     assert len(pd.read_csv(settings.run / "crossval_predictions.csv")) == 48
 
 
-def test_finished_folds_are_not_trained_again(finished, settings, samples, monkeypatch):
-    times = {path: path.stat().st_mtime_ns for path in settings.run.rglob("*.pt")}
+def test_finished_folds_are_not_trained_again(finished, settings, samples):
+    times = {
+        path: path.stat().st_mtime_ns for path in [*settings.run.rglob("*_state.pt"), *settings.run.rglob("*.safe*")]
+    }
     again = cross_validate(settings, samples, folds=2, seeds=[0, 1], progress=False)
     assert len(times) == 16 and {path: path.stat().st_mtime_ns for path in times} == times
     pd.testing.assert_frame_equal(again[0], finished[0])
 
 
 def test_other_settings_are_refused(finished, settings, samples):
-    with pytest.raises(CheckpointError, match="was made with batch_size 8"):
+    with pytest.raises(CheckpointError, match="batch_size 8"):
         cross_validate(settings.replace(batch_size=4), samples, folds=2, seeds=[0, 1], progress=False)
 
 
-def test_an_interrupt_ends_it_and_keeps_what_is_done(settings, samples, monkeypatch, tmp_path):
-    def interrupt(stage, *_, **__):
-        history = pd.DataFrame()
-        history.attrs["interrupted"] = True
-        return history
-
-    monkeypatch.setattr(crossval, "train_phase", interrupt)
+def test_an_interrupted_training_ends_it(settings, samples, monkeypatch, tmp_path):
+    monkeypatch.setattr(crossval, "train_phase", lambda *_, **__: (pd.DataFrame(), True))
     with pytest.raises(KeyboardInterrupt):
         cross_validate(settings.replace(run=tmp_path), samples, folds=2, seeds=[0], progress=False)
 
 
-def test_the_summary_pools_folds_and_does_not_count_seeds_as_pictures():
+def test_a_picture_that_has_become_unreadable_is_told(finished, settings, samples):
+    lost = samples.assign(path=samples.path.replace(samples.path[3], "lost.png"))
+    with pytest.raises(DataError, match="lost.png"):
+        cross_validate(settings, lost, folds=2, seeds=[0], progress=False)
+
+
+def test_folds_are_pooled_and_seeds_are_not_counted_as_pictures():
     rows = [(0, 0, 10, 10, 1.0, 1.0), (0, 1, 30, 24, 0.8, 0.7), (1, 0, 10, 9, 0.9, 0.9), (1, 1, 30, 27, 0.9, 0.8)]
-    scores = pd.DataFrame(rows, columns="seed fold images correct accuracy balanced_accuracy".split())
-    found = summarize_scores(scores)
-    assert (found["images"], found["seeds"]) == (40, 2)
-    assert found["accuracy"] == pytest.approx(35 / 40) and found["balanced_accuracy"] == pytest.approx(0.85)
-    assert (found["low"], found["high"]) == wilson_interval(35, 40)
-    assert (found["seed_low"], found["seed_high"]) == pytest.approx((34 / 40, 36 / 40))
+    said = describe_scores(pd.DataFrame(rows, columns="seed fold images correct accuracy balanced_accuracy".split()))
+    low, high = wilson_interval(35, 40)
+    for fact in (
+        "accuracy 87.50%",
+        f"{low:.2%} to {high:.2%} (40 images",
+        "from 85.00% to 90.00%",
+        "balanced accuracy 85",
+    ):
+        assert fact in said
+
+
+def test_each_seed_has_its_calibration():
+    table = predictions_of([("red", "red", 0.9, "ok"), ("red", "blue", 0.7, "unknown")], ["blue", "red"], "a.png")
+    scores = score_seeds(pd.concat([table.assign(seed=3), table[:1].assign(seed=4)]))
+    assert scores.seed.tolist() == [3, 4] and scores.accuracy.tolist() == [0.5, 1.0]
+    assert scores.mean_confidence_when_wrong[0] == 0.7 and np.isnan(scores.mean_confidence_when_wrong[1])
+    assert scores.calibration_error.tolist() == pytest.approx([0.4, 0.1]) and scores.called_unknown.tolist() == [0.5, 0]

@@ -10,7 +10,7 @@ import torch
 from planetlib import PlanetlibError
 from planetlib.checkpoint import Checkpoint
 from planetlib.classify import Classifier
-from planetlib.explain import METHODS, map_activation, overlay_map
+from planetlib.explain import COLOURS, METHODS, map_activation, overlay_map
 from planetlib.images import read_image
 from planetlib.model import Network
 
@@ -37,7 +37,7 @@ def gradcam_by_hand(classifier: Classifier, picture: np.ndarray, class_index: in
     """Selvaraju et al. 2017, arXiv:1610.02391, equations 1 and 2, of the stages up to `stage`; not yet enlarged."""
     (stages,), model = classifier.model.backbones.values(), classifier.model
     image = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
-    normalised = (image - model.get_buffer("efficientnet_lite0_mean")) / model.get_buffer("efficientnet_lite0_std")
+    normalised = (image - model.get_buffer("toy_mean")) / model.get_buffer("toy_std")
     maps = stages[: stage + 1](normalised).detach().requires_grad_()
     logits = model.head(stages[stage + 1 :](maps).mean((2, 3)))
     gradient = torch.autograd.grad(logits[0, class_index], maps)[0]
@@ -60,7 +60,7 @@ def test_maps_lie_on_the_pictures_own_pixels_between_0_and_1(method, shape, clas
     assert heat.max() > heat.min()
 
 
-@pytest.mark.parametrize("stage", [3, 5, 8])
+@pytest.mark.parametrize("stage", [1, 3, 4])
 @pytest.mark.parametrize("name", ["blue", "green", "red"])
 def test_gradcam_is_what_the_paper_says(name, stage, classifier, picture):
     by_hand = gradcam_by_hand(classifier, picture, classifier.class_names.index(name), stage)
@@ -72,22 +72,22 @@ def test_gradcam_is_what_the_paper_says(name, stage, classifier, picture):
 
 
 def test_a_map_is_of_the_class_that_is_asked_for(classifier, picture):
-    stage = classifier.model.stage_names[5]
+    stage = classifier.model.stage_names[3]
     red, blue = (map_activation(classifier, picture, name, stage=stage) for name in ("red", "blue"))
     assert np.abs(red - blue).max() > 0.1
 
 
 def test_by_default_the_last_stage_is_asked(classifier, picture):
     by_default = map_activation(classifier, picture, "red")
-    of_the_top = map_activation(classifier, picture, "red", stage="efficientnet_lite0.top")
+    of_the_top = map_activation(classifier, picture, "red", stage="toy.top")
     np.testing.assert_array_equal(by_default, of_the_top)
 
 
 @pytest.mark.parametrize("free", [0, 2, 99])
 def test_maps_do_not_depend_on_which_stages_are_frozen(free, classifier, picture):
-    expected = gradcam_by_hand(classifier, picture, 2, 5)
+    expected = gradcam_by_hand(classifier, picture, 2, 3)
     classifier.model.set_free_stages(classifier.model.last_stages(free))
-    heat = map_activation(classifier, picture, "red", stage=classifier.model.stage_names[5])
+    heat = map_activation(classifier, picture, "red", stage=classifier.model.stage_names[3])
     np.testing.assert_allclose(heat, stretch(cv2.resize(stretch(expected), (64, 64))), atol=1e-4)
 
 
@@ -104,18 +104,13 @@ def test_a_map_leaves_nothing_behind_in_the_model(method, classifier, picture):
     assert torch.equal(classifier.predict_tensors(image), before)
 
 
-@pytest.mark.parametrize("backbone", ["resnet50", "efficientnet_b3", "ensemble"])
-def test_every_backbone_can_be_explained(backbone, picture):
-    heat = map_activation(make_classifier(backbone), picture, "b", "layercam")
-    assert heat.shape == (64, 64) and heat.max() > heat.min() >= 0
-
-
-def test_the_ensembles_map_is_the_mean_of_its_backbones_maps(picture):
+def test_the_ensembles_map_is_the_mean_of_the_maps_of_both_its_backbones(picture):
     classifier = make_classifier("ensemble")
     names = classifier.model.last_stages(1)
     parts = [map_activation(classifier, picture, "b", "layercam", stage=name) for name in names]
     assert len(parts) == 2
     together = map_activation(classifier, picture, "b", "layercam")
+    assert together.max() > together.min() >= 0
     np.testing.assert_allclose(together, stretch(np.mean(parts, axis=0)), atol=1e-4)
 
 
@@ -146,7 +141,7 @@ def test_padding_is_cut_off_and_nothing_else(classifier, monkeypatch):
 
 def test_a_squashed_picture_has_no_padding_to_cut_off(monkeypatch):
     monkeypatch.setitem(METHODS, "striped", Striped)
-    classifier = make_classifier("resnet50", fit="squash")
+    classifier = make_classifier("toy", fit="squash")
     heat = map_activation(classifier, np.zeros((64, 128, 3), np.uint8), "b", "striped")
     np.testing.assert_array_equal(heat[:, 0], Striped.rows)
 
@@ -154,15 +149,19 @@ def test_a_squashed_picture_has_no_padding_to_cut_off(monkeypatch):
 @pytest.mark.parametrize(
     ("choice", "text"),
     [
-        ({"class_name": "pluto"}, "unknown class 'pluto'; expected one of: blue, green, red"),
-        ({"method": "scorecam"}, f"unknown method 'scorecam'; expected one of: {', '.join(METHODS)}"),
-        ({"stage": "top"}, "unknown stage 'top'; expected one of: efficientnet_lite0.stem, "),
+        ({"class_name": "pluto"}, "'pluto'.*blue, green, red"),
+        ({"method": "scorecam"}, f"'scorecam'.*{', '.join(METHODS).replace('+', '.')}"),
+        ({"stage": "top"}, "'top'.*toy.stem"),
     ],
 )
 def test_unknown_choices_are_told_with_the_known_ones(choice, text, classifier, picture):
-    with pytest.raises(PlanetlibError) as caught:
+    with pytest.raises(PlanetlibError, match=text):
         map_activation(classifier, picture, **{"class_name": "red", **choice})
-    assert str(caught.value).startswith(text)
+
+
+def test_lite0_is_explained_as_well(picture):
+    heat = map_activation(make_classifier("efficientnet_lite0"), picture, "b", "layercam")
+    assert heat.shape == (64, 64) and heat.max() > heat.min() >= 0
 
 
 # Overlays
@@ -198,13 +197,12 @@ def test_an_overlay_changes_neither_picture_nor_map(picture, ramp):
     assert np.array_equal(picture, kept[0]) and np.array_equal(ramp, kept[1])
 
 
-@pytest.mark.parametrize("colours", ["inferno", "viridis", "magma", "plasma", "cividis"])
-def test_all_colours_can_be_had(colours, picture, ramp):
-    assert overlay_map(picture, ramp, 1, colours).shape == (64, 64, 3)
+def test_all_colours_can_be_had_and_differ(picture, ramp):
+    assert len({overlay_map(picture, ramp, 1, colours).tobytes() for colours in COLOURS}) == len(COLOURS) == 5
 
 
 def test_unknown_colours_are_told(picture, ramp):
-    with pytest.raises(PlanetlibError, match="unknown colours 'jet'; expected one of: inferno, viridis, magma"):
+    with pytest.raises(PlanetlibError, match="'jet'.*inferno, viridis"):
         overlay_map(picture, ramp, colours="jet")
 
 
@@ -217,7 +215,7 @@ def test_a_map_costs_one_pass_forward_and_one_back(classifier, picture):
     def backward(module, inputs, output):
         output.register_hook(lambda gradient: count("backward"))
 
-    stem = model.get_stage("efficientnet_lite0.stem")
+    stem = model.get_stage("toy.stem")
     with stem.register_forward_hook(lambda *_: count("forward")), model.head.register_forward_hook(backward):
         map_activation(classifier, picture, "red")
     assert passes == {"forward": 1, "backward": 1}

@@ -1,6 +1,5 @@
 """A run as an ONNX file: ONNX Runtime predicts what the library predicts."""
 
-import builtins
 import json
 import sys
 
@@ -15,77 +14,51 @@ from planetlib.classify import Classifier
 from planetlib.images import read_image
 from planetlib.model import Network
 
-TOLERANCE = 1e-4  # of probabilities
-
 
 @pytest.fixture(scope="module")
 def classifier(trained_run) -> Classifier:
     return Classifier.load(trained_run.run, device="cpu")
 
 
-@pytest.fixture(scope="module")
-def exported(classifier, tmp_path_factory):
+def start_session(checkpoint: Checkpoint, folder):
     pytest.importorskip("onnxscript")
-    return export_checkpoint(classifier.checkpoint, tmp_path_factory.mktemp("onnx") / "new" / "model.onnx")
-
-
-def start_session(path):
+    path = export_checkpoint(checkpoint, folder / "new" / "model.onnx")
+    assert [found.name for found in path.parent.iterdir()] == ["model.onnx"]
     return pytest.importorskip("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
-@pytest.mark.parametrize("count", [1, 5])
-def test_onnx_runtime_predicts_what_the_library_predicts(count, exported, classifier, samples):
-    images = torch.stack([classifier.prepare(read_image(path)) for path in samples.path[::4][:count]])
-    probabilities, unknown = start_session(exported).run(None, {"images": images.numpy()})
-    expected, score = classifier.score_tensors(images)
+def test_onnx_runtime_predicts_what_the_library_predicts_and_is_told_what_it_needs(classifier, samples, tmp_path):
+    session = start_session(classifier.checkpoint, tmp_path)
     assert classifier.checkpoint.temperature != 1 and classifier.checkpoint.detector
-    np.testing.assert_allclose(probabilities, expected, rtol=0, atol=TOLERANCE)
-    np.testing.assert_allclose(unknown, score, rtol=0, atol=TOLERANCE)
-
-
-def test_the_file_says_what_is_needed_to_use_it(exported, classifier):
-    session = start_session(exported)
-    (taken,), given = session.get_inputs(), session.get_outputs()
-    assert (taken.name, taken.type, taken.shape[1:]) == ("images", "tensor(uint8)", [3, 64, 64])
-    assert [output.name for output in given] == ["probabilities", "unknown_score"]
+    for count in (1, 5):
+        images = torch.stack([classifier.prepare(read_image(path)) for path in samples.path[::4][:count]])
+        found = session.run(["probabilities", "unknown_score"], {"images": images.numpy()})
+        for one, expected in zip(found, classifier.score_tensors(images), strict=True):
+            np.testing.assert_allclose(one, expected, rtol=0, atol=1e-4)
+    (taken,) = session.get_inputs()
+    assert (taken.type, taken.shape[1:]) == ("tensor(uint8)", [3, 64, 64])
     facts = session.get_modelmeta().custom_metadata_map
     assert json.loads(facts["class_names"]) == classifier.class_names
-    assert (facts["image_size"], facts["fit"]) == ("64", "pad")
+    assert (facts["image_size"], facts["fit"], facts["backbone"]) == ("64", "pad", "toy")
     assert float(facts["unknown_threshold"]) == classifier.checkpoint.unknown_threshold
-    assert [path.name for path in exported.parent.iterdir()] == ["model.onnx"]
 
 
-def test_an_ensemble_that_was_never_calibrated_can_be_exported(tmp_path):
-    pytest.importorskip("onnxscript")
+@pytest.mark.soak
+def test_a_real_backbone_that_was_never_calibrated_can_be_exported(amount, tmp_path):
     torch.manual_seed(0)
-    weights = Network("ensemble", 3, weights="random").state_dict()
-    classifier = Classifier(
-        Checkpoint("ensemble", "linear", ["a", "b", "c"], 64, "pad", dict(weights)), "cpu", "float32"
-    )
+    backbone = amount("efficientnet_lite0", "ensemble")
+    weights = Network(backbone, 3, weights="random").state_dict()
+    checkpoint = Checkpoint(backbone, "linear", ["a", "b", "c"], 64, "pad", dict(weights))
     images = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8)
-    path = export_checkpoint(classifier.checkpoint, tmp_path / "model.onnx")
-    probabilities, unknown = start_session(path).run(None, {"images": images.numpy()})
-    np.testing.assert_allclose(probabilities, classifier.predict_tensors(images), rtol=0, atol=TOLERANCE)
+    probabilities, unknown = start_session(checkpoint, tmp_path).run(None, {"images": images.numpy()})
+    expected = Classifier(checkpoint, "cpu", "float32").predict_tensors(images)
+    np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-4)
     assert np.isnan(unknown).all()
 
 
-def test_another_format_is_told(classifier, tmp_path):
-    with pytest.raises(PlanetlibError, match="unknown format 'tflite'; expected one of: onnx"):
-        export_checkpoint(classifier.checkpoint, tmp_path / "m", "tflite")
-
-
-def test_where_the_extra_is_missing_the_way_on_is_told(classifier, tmp_path, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *rest):
-        if name == "onnx":
-            raise ImportError("No module named 'onnx'")
-        return real(name, *rest)
-
-    monkeypatch.delitem(sys.modules, "onnx", raising=False)
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(
-        PlanetlibError, match=r"cannot export \(No module named 'onnx'\): pip install 'planetlib\[onnx\]'"
-    ):
-        export_checkpoint(classifier.checkpoint, tmp_path / "m.onnx")
+@pytest.mark.parametrize("form, told", [("tflite", "tflite.*onnx"), ("onnx", r"pip install 'planetlib\[onnx\]'")])
+def test_what_cannot_be_exported_is_told(form, told, classifier, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)  # as where it is not installed
+    with pytest.raises(PlanetlibError, match=told):
+        export_checkpoint(classifier.checkpoint, tmp_path / "new" / "model", form)
     assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -97,16 +98,29 @@ def test_a_method_that_does_not_ask_for_the_class_fails_the_check_of_the_head(cl
 
 
 def test_the_table_has_a_row_for_each_method_the_best_first(classifier, samples):
-    table = compare_methods(classifier, samples.path[:2], steps=3, progress=False)
+    table = compare_methods(classifier, samples.path[:3], steps=3, progress=False)
     assert sorted(table.index) == sorted(METHODS) and list(table.columns) == [*BETTER_HIGH, "rank"]
     assert table["rank"].is_monotonic_increasing
     scores = table[["deletion", "insertion", "sanity_head", "sanity_all"]]
     assert scores.notna().all(axis=None) and scores.ge(0).all(axis=None) and scores.le(1 + 1e-6).all(axis=None)
-    assert table.on_planet.isna().all()  # none of red, green and blue can be rendered
+    assert table.on_planet.isna().all()  # none of red, green and blue can be drawn
     assert table.sanity_head["eigencam"] > 0.999
 
 
-def test_rendered_planets_tell_what_lies_on_the_planet(classifier, samples):
+@pytest.mark.parametrize("threads", [2, 5])
+def test_drawn_planets_tell_what_lies_on_the_planet_whatever_the_threads(classifier, samples, threads):
     classifier = Classifier(dataclasses.replace(classifier.checkpoint, class_names=["earth", "mars", "moon"]), "cpu")
-    table = compare_methods(classifier, samples.path[:1], ["gradcam", "layercam"], 2, renders=1, progress=False)
+    table, other = (_compare_with(count, classifier, samples.path[:4]) for count in (1, threads))
     assert table.on_planet.between(0, 1).all() and 0.05 < table.attrs["planet_area"] < 0.7
+    pd.testing.assert_frame_equal(table, other, check_exact=True)
+    assert torch.get_num_threads() == 1
+
+
+def _compare_with(threads: int, classifier: Classifier, paths) -> pd.DataFrame:
+    torch.set_num_threads(threads)
+    try:
+        table = compare_methods(classifier, paths, ["gradcam", "eigencam"], 2, renders=1, progress=False)
+        assert torch.get_num_threads() == threads
+        return table
+    finally:
+        torch.set_num_threads(1)

@@ -2,11 +2,14 @@
 
 import gzip
 import io
+import resource
 import struct
 import subprocess
 import sys
 import time
 import zlib
+from collections import Counter
+from random import Random
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from planetlib import images
 from planetlib.files.read import UnreadableImage
-from planetlib.images import SUFFIXES, _read_plain_png, decode_image, read_image
+from planetlib.images import SUFFIXES, _decode_plain_png, decode_image, read_image
 from tests.conftest import encode, encode_fits
 
 SIDE = 16
@@ -57,6 +60,8 @@ PLAIN = encode(halves(RED, GREEN))
 PHOTO = encode(halves(RED, GREEN), "JPEG", quality=95, subsampling=0, exif=orientation(6))
 FLOAT = np.float32(1000 + 10 * STEPS)
 SKY = encode_fits(fits.PrimaryHDU(FLOAT))
+HUGE = SKY.replace(b"NAXIS1  =                   16", b"NAXIS1  =             99999999")
+WILD = np.where(STEPS > 7, 1.7e308, -1.7e308)
 
 ODD_BUT_GOOD = {  # file, its pixels, how far each may be off
     "RGB": (PLAIN, halves(RED, GREEN), 0),
@@ -96,63 +101,54 @@ def test_odd_but_good_pictures_give_their_pixels(content, pixels, tolerance):
     assert np.abs(picture.astype(int) - pixels).max() <= tolerance
 
 
-@pytest.mark.parametrize(
-    "value, turn",
-    {
-        1: lambda stored: stored,
-        2: np.fliplr,
-        3: lambda stored: np.rot90(stored, 2),
-        4: np.flipud,
-        5: lambda stored: stored.swapaxes(0, 1),
-        6: lambda stored: np.rot90(stored, -1),
-        7: lambda stored: np.rot90(stored, 2).swapaxes(0, 1),
-        8: np.rot90,
-        9: lambda stored: stored,  # means nothing
-    }.items(),
-)
+TURNS = {
+    1: lambda stored: stored,
+    2: np.fliplr,
+    3: lambda stored: np.rot90(stored, 2),
+    4: np.flipud,
+    5: lambda stored: stored.swapaxes(0, 1),
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: np.rot90(stored, 2).swapaxes(0, 1),
+    8: np.rot90,
+    9: lambda stored: stored,
+}  # fmt: skip - 9 means nothing
+
+
+@pytest.mark.parametrize("value, turn", TURNS.items())
 def test_every_exif_orientation_is_turned_upright(value, turn):
     stored = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
     np.testing.assert_array_equal(read_image(encode(stored, exif=orientation(value))), turn(stored))
 
 
-@pytest.mark.parametrize("name", ["with spaces.png", "Größe é 木星.png", "no suffix", "wrong suffix.jpg"])
-@pytest.mark.parametrize("kind", [str, lambda path: path], ids=["str", "Path"])
-def test_the_name_of_a_file_does_not_matter(tmp_path, name, kind):
+@pytest.mark.parametrize("name", ["Größe é 木星.png", "no suffix", "wrong suffix.jpg"])
+def test_the_name_of_a_file_does_not_matter(tmp_path, name):
     (tmp_path / name).write_bytes(PLAIN)
-    np.testing.assert_array_equal(read_image(kind(tmp_path / name)), halves(RED, GREEN))
+    for path in (tmp_path / name, str(tmp_path / name)):
+        np.testing.assert_array_equal(read_image(path), halves(RED, GREEN))
 
 
 BAD = {  # name of the file, its content (None: nothing is written), how the reason begins
     "truncated PNG": ("a.png", PLAIN[:60], "damaged or truncated ("),
     "truncated JPEG": ("a.jpg", PHOTO[:-12], "damaged or truncated ("),
-    "text": ("a.jpg", b"This is no picture.\n", "not an image, whatever its name says"),
+    "text": ("a.jpg", b"This is no picture.\n", "not an image"),
     "empty": ("a.png", b"", "empty file"),
     "missing": ("a.png", None, "no such file"),
-    "a folder": (".", None, "a folder, not a file"),
-    "an undecodable name, as tables write it": ("a\\udcff.png", None, "its name is not UTF-8; rename it"),
-    "a program for Ghostscript": ("a.png", encode(Image.new("RGB", (9, 9)), "EPS"), "not an image, whatever"),
+    "a folder": (".", None, "a folder"),
+    "an undecodable name, as tables write it": ("a\\udcff.png", None, "its name is not UTF-8"),
+    "name too long": ("a" * 300, None, "cannot be opened (File name too long)"),
+    "a program for Ghostscript": ("a.png", encode(Image.new("RGB", (9, 9)), "EPS"), "not an image"),
     "a damaged start": ("a.png", PLAIN[:8] + PLAIN[20:], "damaged at its start, or a rare kind of PNG"),
-    "a zipped text": ("a.fits.gz", gzip.compress(b"text"), "not an image, whatever its name says"),
-    "a torn zip": ("a.fits.gz", gzip.compress(SKY)[:-30], "damaged or truncated (Compressed file ended"),
+    "a zipped text": ("a.fits.gz", gzip.compress(b"text"), "not an image"),
+    "a torn zip": ("a.fits.gz", gzip.compress(SKY)[:-30], "damaged or truncated ("),
     "a torn FITS": ("a.fits", SKY[:3500], "damaged or truncated ("),
     "FITS without an image": ("a.fits", encode_fits(fits.PrimaryHDU()), "a FITS file without an image"),
-    "FITS of NaN": ("a.fits", encode_fits(fits.PrimaryHDU(FLOAT * np.nan)), "damaged or truncated (no pixel has a"),
-    "FITS of one row": ("a.fits", encode_fits(fits.PrimaryHDU(FLOAT[:1])), "16 × 1 pixels; at least 8 × 8 are needed"),
-    "FITS of a huge picture": (
-        "a.fits",
-        SKY.replace(b"NAXIS1  =                   16", b"NAXIS1  =             99999999"),
-        "too large (99999999 ×",
-    ),
-    "30,000 pixels in a row": ("a.png", encode(Image.new("L", (30_000, 1))), "30000 × 1 pixels; at least 8 × 8 are"),
-    "values without measure": (
-        "a.fits",
-        encode_fits(fits.PrimaryHDU(np.where(STEPS > 7, 1.7e308, -1.7e308))),
-        "damaged or truncated (values from",
-    ),
-    "name too long": ("a" * 300, None, "cannot be opened (File name too long)"),
-    "one pixel": ("a.png", encode(Image.new("RGB", (1, 1))), "1 × 1 pixels; at least 8 × 8 are needed"),
-    "one row": ("a.png", encode(Image.new("RGB", (50, 1))), "50 × 1 pixels; at least 8 × 8 are needed"),
-    "only NaN": ("a.tif", encode(np.full_like(FLOAT, np.nan), "TIFF"), "damaged or truncated (no pixel has a finite"),
+    "FITS of NaN": ("a.fits", encode_fits(fits.PrimaryHDU(FLOAT * np.nan)), "damaged or truncated (no pixel has"),
+    "FITS of one row": ("a.fits", encode_fits(fits.PrimaryHDU(FLOAT[:1])), "16 × 1 pixels; at least 8"),
+    "FITS of a huge picture": ("a.fits", HUGE, "too large (99999999 ×"),
+    "FITS without measure": ("a.fits", encode_fits(fits.PrimaryHDU(WILD)), "damaged or truncated (values from"),
+    "TIFF of NaN": ("a.tif", encode(np.full_like(FLOAT, np.nan), "TIFF"), "damaged or truncated (no pixel has"),
+    "30,000 pixels in a row": ("a.png", encode(Image.new("L", (30_000, 1))), "30000 × 1 pixels; at least 8"),
+    "one pixel": ("a.png", encode(Image.new("RGB", (1, 1))), "1 × 1 pixels; at least 8"),
 }
 
 
@@ -168,23 +164,15 @@ def test_a_bad_file_gives_one_error_with_a_reason(tmp_path, name, content, reaso
     assert "\n" not in caught.value.reason and str(tmp_path) not in caught.value.reason
 
 
-def test_bad_bytes_are_named_as_bytes():
-    with pytest.raises(UnreadableImage, match="^<bytes>: empty file$"):
-        read_image(b"")
-
-
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # pytest undoes the library's own filter
 @pytest.mark.parametrize("limit", [SIDE**2 - 1, SIDE**2 // 2 - 1], ids=["beyond the limit", "beyond twice the limit"])
 def test_a_decompression_bomb_is_not_unpacked(monkeypatch, limit):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     with pytest.raises(UnreadableImage, match="^<bytes>: too large"):
         read_image(PLAIN)
-
-
-@pytest.mark.parametrize("limit", [SIDE**2, None])
-def test_a_picture_within_the_limit_is_read(monkeypatch, limit):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    assert read_image(PLAIN).shape == (SIDE, SIDE, 3)
+    for enough in (SIDE**2, None):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", enough)
+        assert read_image(PLAIN).shape == (SIDE, SIDE, 3)
 
 
 def with_damaged_exif() -> bytes:
@@ -208,30 +196,6 @@ def test_unreadable_exif_leaves_the_picture_as_it_is_stored():
     np.testing.assert_array_equal(read_image(content.replace(b"MM\0*", b"XX\0*")), halves(RED, GREEN))
 
 
-def damaged(content: bytes, seed: int) -> bytes:
-    """Cut off anywhere, or with a few bytes changed."""
-    rng = np.random.default_rng(seed)
-    if seed % 2:
-        return content[: rng.integers(len(content))]
-    changed = np.frombuffer(content, np.uint8).copy()
-    changed[rng.integers(len(content), size=rng.integers(1, 5))] = rng.integers(256)
-    return changed.tobytes()
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("content", [PLAIN, PHOTO, with_damaged_exif()], ids=["PNG", "JPEG", "damaged EXIF"])
-def test_random_damage_gives_a_picture_or_the_one_error(content):
-    unreadable = 0
-    for seed in range(600):
-        try:
-            picture = read_image(damaged(content, seed))
-            assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
-        except UnreadableImage as error:
-            unreadable += 1
-            assert error.reason
-    assert 300 < unreadable  # nearly every cut, and of the changes those that matter
-
-
 def test_pillows_warnings_are_not_shown(tmp_path):
     one, many = bytes.fromhex("0112 0003 00000001"), bytes.fromhex("0112 0003 00000099")  # orientations
     (tmp_path / "a.jpg").write_bytes(PHOTO.replace(one, many))
@@ -245,38 +209,25 @@ def test_pillows_warnings_are_not_shown(tmp_path):
     assert shown(read) == b"" and b"Warning" in shown(plain)
 
 
-def test_inspect_tells_what_is_stored():
-    stored = np.zeros((9, 12, 3), np.uint8)
-    _, facts = decode_image(encode(stored, exif=orientation(6)))
+def test_what_is_stored_is_told():
+    _, facts = decode_image(encode(np.zeros((9, 12, 3), np.uint8), exif=orientation(6)))
     assert facts == {"format": "PNG", "mode": "RGB", "width": 12, "height": 9, "note": ""}
-
-
-def test_inspect_refuses_what_cannot_be_read():
-    with pytest.raises(UnreadableImage, match="damaged or truncated"):
-        decode_image(PLAIN[:60])
 
 
 # Every format
 
 
 def test_a_file_of_every_format_is_read_and_the_first_of_several_is_told(every_format):
-    notes = {}
+    notes, several = {}, {"animated.png", "animated.webp", "animated.gif", "animated.avif", "two.jpg", "pages.tif"}
     for name, content in every_format.items():
         picture, facts = decode_image(content)
         assert picture.shape == (48, 48, 3) and picture.dtype == np.uint8, name
         assert picture[24, 24, 0] > int(picture[2, 2, 0]) + 60, name  # a bright disc on black
+        assert name not in several or picture[2, 2].max() < 40, name  # their second frames have a bright sky
         notes[name] = facts["note"]
-    several = {"animated.png", "animated.webp", "animated.gif", "animated.avif", "two.jpg", "pages.tif"}
-    assert {name for name, note in notes.items() if note == "first of several frames"} == several
-    assert {name: note for name, note in notes.items() if note and name not in several} == {
-        "cube.fts": "first of 2 planes"
-    }
+    expected = {**dict.fromkeys(several, "first of several frames"), "cube.fts": "first of 2 planes"}
+    assert {name: note for name, note in notes.items() if note} == expected
     assert {name[name.index(".") :] for name in notes} - {".fits.fz"} <= SUFFIXES
-
-
-def test_of_an_animation_the_first_frame_is_shown(every_format):
-    for name in ("animated.png", "animated.webp", "animated.gif", "animated.avif", "pages.tif", "two.jpg"):
-        assert read_image(every_format[name])[2, 2].max() < 40, name  # the second has a bright sky
 
 
 def test_a_damaged_second_frame_does_not_spoil_the_first(every_format):
@@ -307,54 +258,104 @@ def noise() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("chunk", [None, b"gAMA", b"sRGB", b"cHRM", b"pHYs", b"tIME"])
-def test_plain_png_files_are_read_by_opencv_to_the_last_bit(chunk, noise, tmp_path):
+PLAIN_CHUNKS = {b"gAMA": struct.pack(">I", 22222), b"sRGB": b"\0", b"cHRM": struct.pack(">8I", *range(1, 9)),
+                b"pHYs": bytes(8) + b"\1", b"tIME": b"\x07\xea\1\1\1\1\1", b"tEXt": b"Software\0a camera"}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind, chunk", PLAIN_CHUNKS.items())
+def test_plain_png_files_are_read_by_opencv_to_the_last_bit(kind, chunk, noise):
     extra = PngImagePlugin.PngInfo()
-    extra.add_text("Software", "a camera")
-    content = {b"gAMA": (22222).to_bytes(4, "big"), b"sRGB": b"\0", b"cHRM": struct.pack(">8I", *range(1, 9))}
-    content |= {b"pHYs": bytes(8) + b"\1", b"tIME": b"\x07\xea\1\1\1\1\1"}
-    if chunk:
-        extra.add(chunk, content[chunk])
-    (tmp_path / "a.png").write_bytes(encode(noise, "PNG", pnginfo=extra))
-    assert (_read_plain_png((tmp_path / "a.png").read_bytes()) == noise).all()
-    assert (read_image(tmp_path / "a.png") == noise).all()
+    extra.add(kind, chunk)
+    content = encode(noise, pnginfo=extra)
+    assert (_decode_plain_png(content) == noise).all() and (read_image(content) == noise).all()
 
 
 def test_whatever_is_odd_about_a_png_is_left_to_pillow(noise):
-    exif, text = Image.Exif(), PngImagePlugin.PngInfo()
-    exif[ExifTags.Base.Orientation] = 6
+    text = PngImagePlugin.PngInfo()
     text.add_text("Raw profile type exif", "anything")
-    odd = [
-        encode(noise, "PNG", exif=exif),
-        encode(noise, "PNG", transparency=(0, 0, 0)),
-        encode(noise, "PNG", pnginfo=text),
-    ]
+    odd = [encode(noise, exif=orientation(6)), encode(noise, transparency=(0, 0, 0)), encode(noise, pnginfo=text)]
     others = (noise[:, :, 0], noise.astype(np.uint16)[:, :, 0], np.dstack([noise, noise[..., :1]]))
-    odd += [encode(picture, "PNG") for picture in others]
-    assert [_read_plain_png(content) for content in odd] == [None] * len(odd)
+    odd += [encode(picture) for picture in others]
+    assert [_decode_plain_png(content) for content in odd] == [None] * len(odd)
     assert read_image(odd[0]).shape == (53, 37, 3)
-
-
-@pytest.mark.soak
-def test_opencv_reads_no_damaged_png_that_pillow_refuses(noise, amount):
-    rng, counts = np.random.default_rng(0), {"refused": 0, "read, by Pillow alike": 0}
-    noise[5:30, 5:40] = 7  # something to compress
-    for level in rng.integers(0, 10, amount(400, 20_000)):
-        torn = bytearray(encode(noise, "PNG", compress_level=int(level)))
-        start, end = torn.index(b"IDAT"), len(torn) - 16  # the checksum that follows is made right for what is damaged
-        for place in rng.integers(start + 4, end, rng.integers(1, 3)):
-            torn[place] = rng.integers(256)
-        torn[end : end + 4] = zlib.crc32(torn[start:end]).to_bytes(4, "big")
-        picture = _read_plain_png(bytes(torn))
-        counts["refused" if picture is None else "read, by Pillow alike"] += 1
-        if picture is not None:
-            assert (np.array(Image.open(io.BytesIO(torn))) == picture).all()
-    assert counts["refused"]
-    print("damaged files:", counts)
 
 
 @pytest.mark.parametrize("place", [30, 45, 100, -30, -14, -6])
 def test_a_plain_png_whose_checksum_is_wrong_is_left_to_pillow(place, noise):
-    torn = bytearray(encode(noise, "PNG"))
+    torn = bytearray(encode(noise))
     torn[place] ^= 1
-    assert _read_plain_png(bytes(torn)) is None and _read_plain_png(bytes(torn[:-4])) is None
+    assert _decode_plain_png(bytes(torn)) is None and _decode_plain_png(bytes(torn[:-4])) is None
+
+
+@pytest.mark.soak
+def test_opencv_reads_no_damaged_png_that_pillow_refuses(noise, amount):
+    rng, counts = np.random.default_rng(0), Counter()
+    noise[5:30, 5:40] = 7  # something to compress
+    for level in rng.integers(0, 10, amount(200, 20_000)):
+        torn = bytearray(encode(noise, compress_level=int(level)))
+        start, end = torn.index(b"IDAT"), len(torn) - 16  # the checksum that follows is made right for what is damaged
+        for place in rng.integers(start + 4, end, rng.integers(1, 3)):
+            torn[place] = rng.integers(256)
+        torn[end : end + 4] = zlib.crc32(torn[start:end]).to_bytes(4, "big")
+        picture = _decode_plain_png(bytes(torn))
+        counts["refused" if picture is None else "read, by Pillow alike"] += 1
+        if picture is not None:
+            assert (np.array(Image.open(io.BytesIO(torn))) == picture).all()
+    assert counts["refused"]
+    print("damaged files:", dict(counts))
+
+
+# Mutants
+
+SECONDS = 2  # of the processor's time, for one file
+MEGABYTES = 600  # beyond what was taken before; a header that lies asks for as much as the pixel limit allows
+
+
+ODD_NUMBERS = [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\x40\0", b"99999999"]
+
+
+def mutate(rng: Random, files: list[bytes]) -> bytes:
+    """A good file with its end cut off, a bit turned, bytes overwritten, left out or repeated, or joined to another."""
+    content = rng.choice(files)
+    for _ in range(rng.choice([1, 2])):
+        # Half of the places are near the start, where the headers are.
+        start = rng.randrange(1 + rng.choice([len(content), min(200, len(content))]))
+        stop, other = start + rng.randint(1, 64), rng.choice(files)
+        middle, end = rng.choice([
+            (b"", b""),
+            (bytes(byte ^ 1 << rng.randrange(8) for byte in content[start : start + 1]), content[start + 1 :]),
+            (rng.choice([*ODD_NUMBERS, rng.randbytes(8)]), content[start + 4 :]),
+            (b"", content[stop:]),
+            (content[start:stop] * rng.randint(1, 20), content[start:]),
+            (b"", other[start:]),
+            (b"", other[rng.randrange(len(other)) :]),
+        ])  # fmt: skip
+        content = content[:start] + middle + end
+    return content
+
+
+def peak_megabytes() -> float:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+@pytest.mark.soak
+@pytest.mark.filterwarnings("ignore")  # of odd files; pytest undoes the library's own filter
+def test_mutants_of_good_files_give_a_picture_or_the_one_error_soon_and_in_little_memory(every_format, amount):
+    rng, counts, slowest, before = Random(0), Counter(), 0.0, peak_megabytes()
+    files = [*every_format.values(), PHOTO, with_damaged_exif()]
+    for number in range(amount(400, 10_000)):
+        content, start = mutate(rng, files), time.process_time()
+        try:
+            picture = read_image(content)
+            assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3, number
+            counts["ok"] += 1
+        except UnreadableImage as error:
+            assert error.reason and "\n" not in error.reason, number
+            counts["unreadable"] += 1
+        slowest = max(slowest, time.process_time() - start)
+        assert slowest < SECONDS, number
+    grown = peak_megabytes() - before
+    print(f"\n{counts.total()} mutants: {dict(counts)}; slowest {slowest:.2f} s; {grown:.0f} MB more memory at most")
+    assert min(counts.values()) > counts.total() / 20  # neither harmless nor mere rubbish
+    assert grown < MEGABYTES

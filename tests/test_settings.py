@@ -81,9 +81,9 @@ def test_every_recipe_has_transforms_and_settings():
 
 def test_the_reference_recipe_does_without_what_robust_adds():
     reference = load_settings("full", recipe="reference")
-    assert (reference.rendered, reference.outliers, reference.label_smoothing, reference.norm) == (0, 0, 0.0, "moving")
+    assert (reference.drawn, reference.outliers, reference.label_smoothing, reference.norm) == (0, 0, 0.0, "moving")
     assert (reference.head_epochs, reference.finetune_epochs, reference.views) == (15, 85, 0)
-    assert load_settings("full", recipe="reference", rendered=5).rendered == 5
+    assert load_settings("full", recipe="reference", drawn=5).drawn == 5
     assert load_settings("full", recipe="robust") == load_settings("full")
 
 

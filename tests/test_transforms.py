@@ -162,7 +162,7 @@ def test_a_step_can_be_left_out(recipe, tensor):
 
 
 def test_leaving_out_an_unknown_step_is_told():
-    with pytest.raises(PlanetlibError, match="unknown step 'x'; expected one of: place, flip"):
+    with pytest.raises(PlanetlibError, match="'x'.*place, flip"):
         make_training_transform("robust", SIZE, {"blur": 0, "x": 0})
 
 
@@ -198,5 +198,5 @@ def test_jpeg_changes_little_and_keeps_the_colours_in_their_channels():
 
 
 def test_an_unknown_recipe_is_told_not_taken_for_another():
-    with pytest.raises(PlanetlibError, match="unknown recipe 'x'; expected one of: robust, reference"):
+    with pytest.raises(PlanetlibError, match="'x'.*robust, reference"):
         make_training_transform("x", 32)

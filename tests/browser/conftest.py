@@ -1,73 +1,92 @@
-"""One JupyterLab in one browser for all browser tests, over a copy of the notebooks; screenshots for people."""
+"""One JupyterLab in one browser for all browser tests, with a notebook of every widget over a run that is there."""
 
 import os
 
+import nbformat
 import pytest
-from lab import JupyterLab, find_browser
 
-from planetlib.settings import PROJECT
+from planetlib.settings import Settings
+from tests.browser.lab import JupyterLab, find_browser
 
-SCREENSHOTS = PROJECT / "reports" / "browser"
+RUNS = "window.hacked = (window.hacked || 0) + 1"
+#: names of files and classes that would run, were they let into a page as they are
+HOSTILE = [f"<img src=x onerror='{RUNS}'>", f"<script>{RUNS}<!--"]
+
+#: each cell is found by the comment at its start; the last one trains until it is interrupted
+CELLS = [
+    """# first
+import sys
+from planetlib.widgets import AugmentationStudio
+loaded = {"sklearn", "scipy", "matplotlib", "itables", "planetlib.widgets.explain"} & set(sys.modules)
+assert not loaded, loaded""",
+    """# run
+import pandas as pd
+import tests.toy
+from IPython.display import HTML
+from planetlib.classify import Classifier
+from planetlib.files.tables import read_samples
+from planetlib.images import read_image
+from planetlib.settings import load_settings
+from planetlib.show.figures import show_predictions
+from planetlib.show.sheets import make_contact_sheet
+from planetlib.train import train_phase
+from planetlib.widgets import ActivationExplorer, LabelReview, OwnPicture, PredictionsBrowser
+
+classifier = Classifier.load(RUN, device="cpu")
+samples, hostile = read_samples(FOLDER + "/samples.csv"), read_samples(FOLDER + "/hostile/samples.csv")
+predictions = classifier.predict([*samples.path, FOLDER + "/mystery.jpg"], [*samples.label, ""])
+right = predictions[predictions.error == ""].assign(predicted=samples.label, status="ok")
+names = classifier.predict(hostile.path, hostile.label)
+unread = names.assign(status="unreadable", error=hostile.label[0])""",
+    "# studio\nAugmentationStudio(read_image(samples.path[0]), size=80)",
+    "# explorer\nActivationExplorer(classifier, pd.concat([right] * 10), FOLDER + '/figures')",
+    "# own\nOwnPicture(classifier)",
+    "# review\nLabelReview(FOLDER + '/samples.csv', right)",
+    "# grid\nPredictionsBrowser(classifier, predictions)",
+    """# names
+own, other = OwnPicture(classifier), OwnPicture(classifier)
+own.show_file(hostile.label[0] + ".png", open(hostile.path[0], "rb").read())
+other.show_file(hostile.label[0], b"no picture")
+display(names, names.groupby("label").size().to_frame(), make_contact_sheet(names), show_predictions(names))
+display(ActivationExplorer(classifier, names), LabelReview(FOLDER + "/hostile/samples.csv", names), own, other)""",
+    "# clickable names\nPredictionsBrowser(classifier, pd.concat([names, unread], ignore_index=True))",
+    "# let in\nHTML(\"<img src=x onerror='window.control = 1'>\")",
+    """# training
+settings = load_settings(data=DATA, run=FOLDER + "/stopped", backbone="toy", image_size=64, views=1, outliers=0,
+                         head_epochs=1_000_000, patience=1_000_000, drawn=0, workers=0, device="cpu")
+history, interrupted = train_phase("head", settings, samples)
+print(f"{interrupted=}")""",
+]
 
 
 @pytest.fixture(scope="module")  # while it runs, Playwright keeps an event loop running
-def lab(tmp_path_factory):
-    """JupyterLab with the notebooks; the run folder fills as the notebooks are run in order."""
+def lab(tmp_path_factory, trained_run: Settings, samples):
+    """JupyterLab with `widgets.ipynb` open, of which all cells but the last have been run."""
     if find_browser() is None:
         if os.environ.get("CI"):
             pytest.fail("no Chromium found; in CI that is a failure: install it (apt-get install chromium)")
         pytest.skip("no Chromium found; install it (apt-get install chromium, or playwright install chromium)")
-    with JupyterLab(tmp_path_factory.mktemp("lab")) as lab:
+    folder = tmp_path_factory.mktemp("lab")
+    (folder / "notebooks").mkdir()
+    (folder / "mystery.jpg").write_text("not a picture")
+    samples.to_csv(folder / "samples.csv", index=False)
+    table = samples.head(6).assign(label=[name.replace("/", "") for name in HOSTILE] * 3)
+    for row in table.itertuples():
+        path = folder / "hostile" / row.label / f"{row.Index}{row.label}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(open(row.path, "rb").read())
+        table.loc[row.Index, "path"] = str(path)
+    table.to_csv(folder / "hostile" / "samples.csv", index=False)
+    places = f"RUN, DATA, FOLDER = {str(trained_run.run)!r}, {str(trained_run.data)!r}, {str(folder)!r}\n"
+    cells = [nbformat.v4.new_code_cell(source) for source in [CELLS[0], places + CELLS[1], *CELLS[2:]]]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / "notebooks" / "widgets.ipynb")
+    with JupyterLab(folder) as lab:
+        lab.open("widgets")
+        lab.cell("# training").locator(".jp-InputArea-editor").click()
+        lab.choose("Run", "Run All Above Selected Cell")
+        lab.page.wait_for_timeout(500)
+        lab.wait_until_idle()
+        errors = lab.page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']")
+        assert errors.all_inner_texts() == []
         yield lab
-
-
-@pytest.fixture(scope="module")
-def screenshot(lab):
-    """Takes a picture of the page for people to look at; of a part of it in both themes."""
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-
-    def take(name: str, part=None) -> None:
-        lab.page.wait_for_timeout(300)  # fonts and thumbnails
-        if part is None:
-            lab.page.screenshot(path=SCREENSHOTS / f"{name}.png")
-            return
-        for theme in ("Dark", "Light"):
-            lab.use_theme(f"JupyterLab {theme}")
-            lab.page.wait_for_timeout(300)
-            part.screenshot(path=SCREENSHOTS / f"{name}_{theme.lower()}.png")
-            assert faint_words(part) == [], f"words that are hard to read in the theme {theme}"
-
-    return take
-
-
-def faint_words(part) -> list[str]:
-    """Words whose contrast with what is behind them is below 4.5 to 1, or 3 to 1 if bold (WCAG 2.2, 1.4.3)."""
-    return part.evaluate(CONTRAST)
-
-
-CONTRAST = """part => {
-    const parse = text => text.match(/[0-9.]+/g).map(Number);
-    const light = ([red, green, blue]) => [red, green, blue].map(value => value / 255)
-        .map(value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
-        .reduce((sum, value, index) => sum + value * [0.2126, 0.7152, 0.0722][index], 0);
-    const behind = element => {
-        for (let place = element; place; place = place.parentElement) {
-            const colour = parse(getComputedStyle(place).backgroundColor);
-            if (colour.length < 4 || colour[3] > 0.5) return colour;
-        }
-        return [255, 255, 255];
-    };
-    const faint = [];
-    const texts = document.createTreeWalker(part, NodeFilter.SHOW_TEXT);
-    while (texts.nextNode()) {
-        const element = texts.currentNode.parentElement, words = texts.currentNode.textContent.trim();
-        // A selected row of the grid is coloured by a shadow, which is no background.
-        const passed_over = "style, script, option, svg, .jp-OutputPrompt, :disabled, .disabled, tr.selected";
-        if (!words || !element.checkVisibility() || element.closest(passed_over)) continue;
-        const style = getComputedStyle(element);
-        const [one, other] = [light(parse(style.color)), light(behind(element))];
-        const ratio = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
-        if (ratio < (style.fontWeight >= 700 ? 3 : 4.5)) faint.push(`${words}: ${ratio.toFixed(1)}`);
-    }
-    return faint;
-}"""

@@ -25,8 +25,7 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
 
     (tmp_path / "a.png").write_bytes(CONTENT)
     monkeypatch.setattr(Path, "read_bytes", refuse)  # the superuser may read everything
-    with pytest.raises(UnreadableImage, match="a.png: no permission to read it$"):
-        read_file(tmp_path / "a.png")
+    assert reason_for(tmp_path / "a.png") == "no permission to read it"
 
 
 def test_a_pipe_a_socket_and_a_device_are_not_opened(tmp_path, monkeypatch):
@@ -44,11 +43,12 @@ def test_links_that_lead_nowhere_or_to_a_folder_say_so(tmp_path):
     for name, target in {"nothing.png": "gone", "circle.png": "circle.png", "folder.png": "folder"}.items():
         (tmp_path / name).symlink_to(target)
     assert reason_for(tmp_path / "nothing.png") == "a link to nothing"
-    assert reason_for(tmp_path / "circle.png").startswith("cannot be opened (Too many levels of symbolic links")
-    assert reason_for(tmp_path / "folder.png") == "a link to a folder, which is not followed; name the folder itself"
+    assert "symbolic links" in reason_for(tmp_path / "circle.png")
+    assert "a link to a folder" in reason_for(tmp_path / "folder.png")
 
 
 def test_a_folder_that_may_not_be_looked_into_says_so(tmp_path, monkeypatch):
+    assert reason_for(tmp_path) == "a folder, not a file"
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # the superuser may look into everything
     assert reason_for(tmp_path) == "a folder that may not be looked into"
 
@@ -62,27 +62,21 @@ def test_a_file_that_vanishes_between_two_looks_is_told(tmp_path, monkeypatch):
 
 def test_a_file_of_gigabytes_is_not_read(tmp_path):
     with open(tmp_path / "a.jpg", "wb") as file:
-        file.write(CONTENT)
-        file.truncate(5 << 30)  # nearly all of it a hole, which takes no room on the disk
+        file.truncate(5 << 30)  # all of it a hole, which takes no room on the disk
     start = time.process_time()
-    assert reason_for(tmp_path / "a.jpg") == "too large (5,368,709,120 bytes; at most 536,870,912)"
+    assert reason_for(tmp_path / "a.jpg").startswith("too large (5,368,709,120 bytes")
     assert time.process_time() - start < 0.5
 
 
-@pytest.mark.parametrize("name", ["two\nlines", "a \"b\" 'c'", "é木", "\u202egnp.exe", "\x1b[31mred", "n" * 251])
+@pytest.mark.parametrize(
+    "name", ["two\nlines", "a \"b\" 'c'", "é木", "\u202egnp.exe", "\x1b[31mred", "n" * 251, b"\xff"]
+)
 def test_names_of_every_kind_are_read_and_shown_on_one_line(tmp_path, name):
-    (tmp_path / f"{name}.png").write_bytes(CONTENT)
-    assert read_file(tmp_path / f"{name}.png") == CONTENT
-    shown = printable(name)
-    assert shown.isprintable() and shown.isascii() >= (not name.isprintable())
-    assert (shown == name) == name.isprintable()
-
-
-def test_bytes_that_are_no_text_are_read_too(tmp_path):
-    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
+    path = tmp_path / f"{os.fsdecode(name)}.png"
     try:
         path.write_bytes(CONTENT)
     except OSError:
         pytest.skip("this file system takes no such names")
     assert read_file(path) == CONTENT
-    assert printable(path.name) == "\\udcff.png"
+    shown = printable(path.name)
+    assert shown.isprintable() and (shown == path.name) == path.name.isprintable()
