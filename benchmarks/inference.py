@@ -7,10 +7,10 @@ Processor time, one thread, batches of 32. «Differs» is the largest difference
 trained, in float32, on noise; with random weights it says little.
 """
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,20 +18,29 @@ import onnxruntime
 import torch
 
 from benchmarks.predict import make_run
+from benchmarks.tables import format_table, make_parser
 from planetlib.batch.export import export_checkpoint
+from planetlib.batch.runtime import use_runtime
 from planetlib.checkpoint import Checkpoint, find_checkpoint
 from planetlib.classify import Classifier
 from planetlib.model import use_precision
 
 
 def run_plainly(checkpoint: Checkpoint, precision: str) -> Callable:
-    model, known = checkpoint.build_model(), len(checkpoint.class_names)
+    """As trained: no norm is folded."""
+    model, classes = checkpoint.build_model(), len(checkpoint.class_names)
 
     def compute(images: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode(), use_precision(precision, torch.device("cpu")):
-            return (model(images)[:, :known].float() / checkpoint.temperature).softmax(1)
+            return (model(images)[:, :classes].float() / checkpoint.temperature).softmax(1)
 
     return compute
+
+
+def run_classifier(checkpoint: Checkpoint, precision: str, runtime: str) -> Callable:
+    classifier = Classifier(checkpoint, "cpu", precision)
+    use_runtime(classifier, runtime)
+    return classifier.predict_tensors
 
 
 def run_onnx(checkpoint: Checkpoint, folder: Path) -> Callable:
@@ -42,27 +51,22 @@ def run_onnx(checkpoint: Checkpoint, folder: Path) -> Callable:
     return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, help="run folder (default: random weights)")
+def main(arguments: list[str] | None = None) -> None:
+    parser = make_parser(__doc__, "run", "repeats")
     parser.add_argument("--backbone", choices=("efficientnet_lite0", "efficientnet_b3"), default="efficientnet_lite0")
-    parser.add_argument("--repeats", type=int, default=5, help="(default: %(default)s)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         run = options.run or make_run(options.backbone, None, Path(temporary), list("abcdefg"))
         checkpoint = Checkpoint.load(find_checkpoint(run))
-        size, ways = checkpoint.image_size, {}
+        size, ways, rows = checkpoint.image_size, {}, []
         images = torch.randint(0, 256, (32, 3, size, size), dtype=torch.uint8)
         for precision in ("float32", "bfloat16"):
-            ways[f"as trained, {precision}"] = lambda chosen=precision: run_plainly(checkpoint, chosen)
+            ways[f"as trained, {precision}"] = partial(run_plainly, checkpoint, precision)
             for name in ("torch", "openvino"):
-                ways[f"runtime {name}, {precision}"] = lambda chosen=precision, name=name: (
-                    Classifier(checkpoint, "cpu", chosen, name).predict_tensors
-                )
-        ways["ONNX Runtime, float32"] = lambda: run_onnx(checkpoint, Path(temporary))
+                ways[f"runtime {name}, {precision}"] = partial(run_classifier, checkpoint, precision, name)
+        ways["ONNX Runtime, float32"] = partial(run_onnx, checkpoint, Path(temporary))
         expected = run_plainly(checkpoint, "float32")(images)
-        print("| way | ms for an image: median | lowest–highest | s to get ready | differs |\n|---|---|---|---|---|")
         for way, make in ways.items():
             started = time.process_time()
             compute = make()
@@ -73,9 +77,11 @@ def main(arguments: list[str] | None = None) -> int:
                 compute(images)
                 took.append(1000 * (time.process_time() - started) / len(images))
             ready, differs = max(0, ready - len(images) * np.median(took) / 1000), (found - expected).abs().max()
-            print(f"| {way} | {np.median(took):.1f} | {min(took):.1f}–{max(took):.1f} | {ready:.1f} | {differs:.1e} |")
-    return 0
+            spread = f"{min(took):.1f}–{max(took):.1f}"
+            rows.append([way, f"{np.median(took):.1f}", spread, f"{ready:.1f}", f"{differs:.1e}"])
+    head = ["way", "ms for an image: median", "lowest–highest", "s to get ready", "differs"]
+    print(format_table(head, rows))
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -5,7 +5,6 @@
 A child process that predicts tells its own peak (resource.getrusage). `--files 8 16` shows that it works.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -14,8 +13,8 @@ import time
 from pathlib import Path
 
 from benchmarks.predict import link_images, make_run
+from benchmarks.tables import format_table, make_parser
 from planetlib.data import find_samples
-from planetlib.settings import FIXTURE
 
 CHILD = """import resource, sys
 from planetlib.cli import main
@@ -24,15 +23,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 sys.exit(code)"""
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=FIXTURE, help="folder of class folders (default: the fixture)")
-    parser.add_argument("--run", type=Path, help="run folder (default: lite0 with random weights)")
+def main(arguments: list[str] | None = None) -> None:
+    parser = make_parser(__doc__, "data", "run")
     parser.add_argument("--runtime", choices=("torch", "openvino"), default="torch", help="(default: %(default)s)")
     parser.add_argument("--files", type=int, nargs="+", default=[700, 7_000, 70_000], help="(default: %(default)s)")
     options = parser.parse_args(arguments)
     os.environ["TQDM_DISABLE"] = "1"
-    print("| files | peak memory, MB | seconds |\n|---|---|---|")
+    rows = []
     for count in options.files:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
@@ -44,9 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
             started = time.perf_counter()
             said = subprocess.check_output([sys.executable, "-c", CHILD, *map(str, words)], text=True)
             peak = int(said.splitlines()[-1]) / (1e6 if sys.platform == "darwin" else 1e3)
-            print(f"| {count:,} | {peak:.0f} | {time.perf_counter() - started:.0f} |", flush=True)
-    return 0
+            rows.append([f"{count:,}", f"{peak:.0f}", f"{time.perf_counter() - started:.0f}"])
+    print(format_table(["files", "peak memory, MB", "seconds"], rows))
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -7,7 +7,6 @@ after the other on all cores: 1 / (1 / decode + 1 / model). «Beyond start-up» 
 one image. `--profile short` shows in a minute that it works; its figures mean nothing.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -20,12 +19,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.tables import format_table, make_parser, say_spread
+from planetlib.batch.runtime import use_runtime
 from planetlib.checkpoint import Checkpoint
 from planetlib.classify import Classifier
 from planetlib.data import find_samples
 from planetlib.images import read_image
 from planetlib.model import Network
-from planetlib.settings import FIXTURE
 
 SHORT = {"images": 8, "repeats": 1, "figures": 2, "size": 64}
 
@@ -45,23 +45,24 @@ def make_run(backbone: str, size: int | None, folder: Path, names: list[str]) ->
     torch.manual_seed(0)
     model = Network(backbone, len(names), weights="random")
     checkpoint = Checkpoint(backbone, "linear", names, size or model.image_size, "pad", dict(model.state_dict()))
-    checkpoint.save(folder / "finetune.pt")
+    checkpoint.save(folder / "finetune.safetensors")
     return folder
 
 
-def run_timed(command: list[str]) -> float:
-    """Seconds a command takes. Whatever it prints is shown where it fails."""
+def run_timed(command: list[str], folder: Path) -> float:
+    """Seconds a module takes with a folder in the place of IN. Whatever it prints is shown where it fails."""
+    words = [sys.executable, "-m", *(str(folder) if word == "IN" else word for word in command)]
     started = time.perf_counter()
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
+    done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+        raise SystemExit(f"{' '.join(words)}\n{done.stdout}{done.stderr}")
     return time.perf_counter() - started
 
 
 def measure_bound(run: Path, paths: list[Path], runtime: str) -> dict[str, float]:
     """Images per second of decoding with resizing alone, of the network alone, and of one after the other."""
-    classifier, threads = Classifier.load(run, runtime=runtime, expected=len(paths)), torch.get_num_threads()
-    rates = {}
+    classifier, threads, rates = Classifier.load(run), torch.get_num_threads(), {}
+    use_runtime(classifier, runtime)
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         read = list(pool.map(lambda path: classifier.prepare(read_image(path)), paths[:2]))
         started = time.perf_counter()
@@ -78,17 +79,13 @@ def measure_bound(run: Path, paths: list[Path], runtime: str) -> dict[str, float
     return rates | {"bound": 1 / (1 / rates["decode"] + 1 / rates["model"])}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=FIXTURE, help="folder of class folders (default: the fixture)")
-    parser.add_argument("--run", type=Path, help="run folder of the backbone (default: random weights)")
+def main(arguments: list[str] | None = None) -> None:
+    parser = make_parser(__doc__, "data", "run", "repeats", "profile")
     parser.add_argument("--backbone", choices=("efficientnet_lite0", "efficientnet_b3"), default="efficientnet_lite0")
     parser.add_argument("--images", type=int, default=700, help="(default: %(default)s)")
     parser.add_argument("--figures", type=int, default=70, help="images of the peer that draws (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=5, help="(default: %(default)s)")
     parser.add_argument("--size", type=int, help="side of the square (default: the backbone's own)")
     parser.add_argument("--runtimes", nargs="+", choices=("torch", "openvino"), default=["torch", "openvino"])
-    parser.add_argument("--profile", choices=("full", "short"), default="full", help="(default: %(default)s)")
     options = parser.parse_args(arguments)
     if options.profile == "short":
         vars(options).update(SHORT)
@@ -100,13 +97,13 @@ def main(arguments: list[str] | None = None) -> int:
         links = link_images(options.data, options.images, folder / "many")
         link_images(options.data, options.figures, folder / "few")
         link_images(options.data, 1, folder / "one")
-        size = ["--size", str(options.size)] if options.size else []
-        ordinary = ["-m", "benchmarks.ordinary", "IN", f"{folder}/out.csv", "--backbone", options.backbone, *size]
-        ours = ["-m", "planetlib", "predict", "IN", "--run", f"{run}", "--out", f"{folder}/out", "--pictures", "none"]
+        ours = ["planetlib.cli", "predict", "IN", "--run", f"{run}", "--out", f"{folder}/out", "--pictures", "none"]
+        peer = ["benchmarks.predictors", "ordinary", "IN", f"{folder}/out.csv", "--backbone", options.backbone]
+        peer += ["--size", str(options.size)] if options.size else []
+        each = ["benchmarks.predictors", "figures", "IN", f"{folder}/each.csv", "--backbone", options.backbone]
         ways = {f"planetlib predict, {name}": ([*ours, "--runtime", name], "many") for name in options.runtimes}
-        ways["ordinary script, float32"] = (ordinary, "many")
-        ways["ordinary script, channels last, bfloat16"] = ([*ordinary, "--fast"], "many")
-        each = ["-m", "benchmarks.figures_each", "IN", f"{folder}/each.csv", "--backbone", options.backbone]
+        ways["ordinary script, float32"] = (peer, "many")
+        ways["ordinary script, channels last, bfloat16"] = ([*peer, "--fast"], "many")
         ways["reference recipe, a figure for each"] = (each, "few")
         counts = {"many": options.images, "few": options.figures}
         found = {way: ([], []) for way in ways}
@@ -115,31 +112,22 @@ def main(arguments: list[str] | None = None) -> int:
             for name in options.runtimes:
                 bounds[name].append(measure_bound(run, links, name))
             for way, (command, place) in ways.items():
-                took = {
-                    where: run_timed([str(folder / where) if word == "IN" else word for word in command])
-                    for where in ("one", place)
-                }
-                found[way][0].append(counts[place] / took[place])
-                found[way][1].append((counts[place] - 1) / max(1e-9, took[place] - took["one"]))
-    print(
-        f"{options.backbone}, {options.images} images, {options.repeats} runs in turn, {torch.get_num_threads()} cores"
-    )
+                one, all_of_it = (run_timed(command, folder / where) for where in ("one", place))
+                found[way][0].append(counts[place] / all_of_it)
+                found[way][1].append((counts[place] - 1) / max(1e-9, all_of_it - one))
+    cores = torch.get_num_threads()
+    print(f"{options.backbone}, {options.images} images, {options.repeats} runs in turn, {cores} cores")
     print("images/s: median (lowest–highest)\n")
-    print("| way | with start-up | beyond start-up | of its bound |\n|---|---|---|---|")
+    rows = []
     for way, (whole, beyond) in found.items():
-        name = way.rpartition(", ")[2]
-        bound = np.median([one["bound"] for one in bounds[name]]) if name in bounds else None
-        share = f"{np.median(beyond) / bound:.0%}" if bound else ""
-        print(f"| {way} | {word_spread(whole)} | {word_spread(beyond)} | {share} |")
+        rates = bounds.get(way.removeprefix("planetlib predict, "))
+        share = f"{np.median(beyond) / np.median([one['bound'] for one in rates]):.0%}" if rates else ""
+        rows.append([way, say_spread(whole), say_spread(beyond), share])
     for name, rates in bounds.items():
         for part, words in (("decode", "decode and resize alone"), ("model", "network alone"), ("bound", "bound")):
-            print(f"| {name}: {words} | | {word_spread([one[part] for one in rates])} | |")
-    return 0
-
-
-def word_spread(values: list[float]) -> str:
-    return f"{np.median(values):.1f} ({min(values):.1f}–{max(values):.1f})"
+            rows.append([f"{name}: {words}", "", say_spread([one[part] for one in rates]), ""])
+    print(format_table(["way", "with start-up", "beyond start-up", "of its bound"], rows))
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -3,41 +3,30 @@
 python -m benchmarks.startup
 """
 
-import argparse
 import subprocess
 import sys
 import time
 
-import numpy as np
+from benchmarks.tables import format_table, make_parser, say_spread
 
+REST = "import torch, torchvision, timm, pandas, sklearn.linear_model"
 WAYS = {
     "python": ["-c", "pass"],
-    "planetlib --help": ["-m", "planetlib", "--help"],
-    "import planetlib": ["-c", "import planetlib"],
-    "import torch": ["-c", "import torch"],
-    "import torch, torchvision, timm, pandas, sklearn.linear_model": [
-        "-c",
-        "import torch, torchvision, timm, pandas, sklearn.linear_model",
-    ],
-    "import planetlib.classify": ["-c", "import planetlib.classify"],
+    "planetlib --help": ["-m", "planetlib.cli", "--help"],
+    **{line: ["-c", line] for line in ("import planetlib", "import torch", REST, "import planetlib.classify")},
 }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=7, help="(default: %(default)s)")
-    options = parser.parse_args(arguments)
+def main(arguments: list[str] | None = None) -> None:
+    options = make_parser(__doc__, "repeats").parse_args(arguments)
     took = {way: [] for way in WAYS}
     for _ in range(options.repeats):
         for way, command in WAYS.items():
             started = time.perf_counter()
             subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
             took[way].append(time.perf_counter() - started)
-    print("| seconds | median | lowest–highest |\n|---|---|---|")
-    for way, values in took.items():
-        print(f"| {way} | {np.median(values):.2f} | {min(values):.2f}–{max(values):.2f} |")
-    return 0
+    print(format_table(["way", "seconds"], [[way, say_spread(values, 2)] for way, values in took.items()]))
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -7,11 +7,10 @@ caches, and prints a table, which it also writes as `table.md`; the clock of eve
 
 | engine | what it is |
 |---|---|
-| `ours` | `planetlib train` as it is: rendered planets and outliers mixed in, calibrated, with a model card |
+| `ours` | `planetlib train` as it is: drawn planets and outliers mixed in, calibrated, with a model card |
 | `ours-quick` | `planetlib train --profile quick`: without those, as its peers are, with fewer views and epochs |
 | `reference` | the recipe of the reference project from files: 15 and 85 epochs, batch 16, decoding in each epoch |
 | `fastai` | `vision_learner` and `fine_tune(5)` with fastai's defaults; needs the extra `[benchmarks]` |
-| `script` | an ordinary torchvision script: 5 epochs frozen, 10 of fine-tuning, batch 32 |
 
 All have the same split (`planetlib.data.make_samples`) and the same weights to begin with. The clock starts with the
 process, so it has the imports in it; testing after each epoch is taken out. «until 99 %» is the first epoch with that
@@ -29,8 +28,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.tables import format_table, make_parser, print_table
 from planetlib.files.tables import read_samples, write_table
-from planetlib.settings import FIXTURE, PROJECT
+from planetlib.settings import PROJECT
 
 
 def run_engine(engine: str, table: Path, seed: int, started: float, limit: float, short: bool) -> dict:
@@ -72,25 +72,18 @@ def make_table(epochs: pd.DataFrame, target: float) -> str:
     """Markdown: a line for each engine; median over the seeds, and from the least to the most."""
     runs = epochs.groupby(["engine", "seed"], sort=False).apply(find_seconds, target=target, include_groups=False)
     first = runs["until"].groupby("engine", sort=False).median().iloc[0]
-    heads = [
-        f"seconds until {target:.0%}",
-        f"{target:.0%} for good",
-        "in all",
-        "times the first",
-        "accuracy at the end, %",
-    ]
-    lines = [["engine", *heads], ["---"] * (len(heads) + 1)]
+    head = ["engine", f"seconds until {target:.0%}", f"{target:.0%} for good", "in all", "times the first"]
+    lines = []
     for engine, part in runs.groupby("engine", sort=False):
         stopped = "" if epochs.ended[epochs.engine == engine].all() else ", stopped"
-        cells = [_spread(part[name], part.total) for name in ("until", "for good")]
-        cells += [_spread(part.total, part.total) + stopped]
         median = part["until"].median()
-        cells += [
+        lines.append([
+            engine, _spread(part["until"], part.total), _spread(part["for good"], part.total),
+            _spread(part.total, part.total) + stopped,
             f"{median / first:.2f}" if np.isfinite([median, first]).all() else "-",
             _spread(100 * part.accuracy, part.total),
-        ]
-        lines.append([engine, *cells])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+        ])  # fmt: skip
+    return format_table([*head, "accuracy at the end, %"], lines)
 
 
 def _spread(values: pd.Series, total: pd.Series) -> str:
@@ -100,24 +93,19 @@ def _spread(values: pd.Series, total: pd.Series) -> str:
     return f"{text[order[len(order) // 2]]} ({text[order[0]]} to {text[order[-1]]})"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    engines = ("ours", "ours-quick", "reference", "fastai", "script")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, default=FIXTURE, help="folder of class folders (default: the embedded one)"
-    )
+def main(arguments: list[str] | None = None) -> None:
+    engines = ("ours", "ours-quick", "reference", "fastai")
+    parser = make_parser(__doc__, "data", "seeds", "profile")
     parser.add_argument("--out", type=Path, default=Path("runs/train"), help="(default: %(default)s)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
     parser.add_argument("--engines", nargs="+", choices=engines, default=engines, help="(default: all)")
     parser.add_argument("--target", type=float, default=0.99, help="test accuracy, 0 to 1 (default: %(default)s)")
     parser.add_argument("--limit", type=float, default=float("inf"), help="seconds of a run, after which it is stopped")
-    parser.add_argument("--profile", choices=("full", "short"), default="full", help="(default: %(default)s)")
     parser.add_argument("--work", help=argparse.SUPPRESS)  # of a run's own process
     options = parser.parse_args(arguments)
     if options.work:
         engine, table, seed, started, limit, short = json.loads(options.work)
         print(json.dumps(run_engine(engine, Path(table), seed, started, limit, short)))
-        return 0
+        return
     from planetlib.data import make_samples
 
     found = []
@@ -127,11 +115,8 @@ def main(arguments: list[str] | None = None) -> int:
         for engine in options.engines:
             found.append(start_engine(engine, table, seed, options.limit, options.profile == "short"))
             write_table(pd.concat(found), options.out / "epochs.csv")
-    printed = make_table(pd.concat(found), options.target)
-    (options.out / "table.md").write_text(printed, encoding="utf-8")
-    print(printed)
-    return 0
+    print_table(make_table(pd.concat(found), options.target), options.out / "table.md")
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -20,19 +20,22 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from planetlib.checkpoint import PHASES, Checkpoint
 from planetlib.data import load_pixels
-from planetlib.model import IMAGENET_MEAN, IMAGENET_STD, Network, use_precision
+from planetlib.model import Network, use_precision
 from planetlib.settings import load_settings
-from planetlib.train import Phase
+from planetlib.show.card import write_card
+from planetlib.train import Alone, Phase
 
 BACKBONE = "efficientnet_lite0"
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: processes that decode ahead, of the peers; planetlib has as many
 WORKERS = 2
 #: epochs of the peers, frozen and fine-tuned
-EPOCHS = {"reference": (15, 85), "fastai": (1, 5), "script": (5, 10)}
+EPOCHS = {"reference": (15, 85), "fastai": (1, 5)}
 SHORT = {
     "image_size": 64,
-    "rendered": 1,
+    "drawn": 1,
     "outliers": 2,
     "views": 1,
     "head_epochs": 2,
@@ -93,33 +96,30 @@ class TestPictures:
 
 
 def train_ours(samples: pd.DataFrame, seed: int, clock: Clock, short: bool, profile: str = "full") -> None:
-    """`planetlib train`, both stages, calibration and model card, with an empty run folder."""
+    """`planetlib train`, both phases, calibration and model card, with an empty run folder."""
     with tempfile.TemporaryDirectory() as folder:
         choices = {"seed": seed, "backbone": BACKBONE, **(SHORT if short else {})}
         settings = load_settings(profile, data=Path(samples.path[0]).parent.parent, run=Path(folder), **choices)
         pictures = None
 
-        class TestedRun(Phase):
+        class Tested(Phase):
             def _keep(self, *arguments) -> None:
                 super()._keep(*arguments)
-                clock.test(lambda: pictures.rate(self.rate_network()))
+                clock.test(lambda: pictures.rate(self.compute))
 
-            def rate_network(self) -> Callable[[Tensor], Tensor]:
+            def compute(self, images: Tensor) -> Tensor:
                 self.model.eval()
+                with use_precision(settings.precision, self.device):
+                    return self.model(images.to(self.device)).float().cpu()
 
-                def network(images: Tensor) -> Tensor:
-                    with use_precision(settings.precision, self.device):
-                        return self.model(images.to(self.device)).float().cpu()
-
-                return network
-
-        for stage in ("head", "finetune"):
-            run = TestedRun(stage, settings, samples, progress=False)
-            size = settings.image_size or run.model.image_size
+        for name in PHASES:
+            phase = Tested(name, settings, samples, False, Alone())
+            size = settings.image_size or phase.model.image_size
             pictures = pictures or clock.leave_out(lambda size=size: TestPictures(samples, size, "pad"))
-            run.clear()
-            run.train()
-            run.finish()
+            phase.clear()
+            phase.train()
+            phase.finish()
+            write_card(settings.run, Checkpoint.load(phase.best_path), samples, settings)
 
 
 class Files(Dataset):
@@ -127,10 +127,8 @@ class Files(Dataset):
 
     def __init__(self, samples: pd.DataFrame, split: str, transform: Callable):
         part, names = samples[samples.split == split], sorted(samples.label.unique())
-        self.files, self.transform = (
-            [(path, names.index(label)) for path, label in zip(part.path, part.label)],
-            transform,
-        )
+        self.files = [(path, names.index(label)) for path, label in zip(part.path, part.label)]
+        self.transform = transform
 
     def __len__(self):
         return len(self.files)
@@ -176,10 +174,8 @@ class Peer:
         """Trains what is free by Adam: `warmup` epochs of a rising learning rate, then a cosine; tested each epoch."""
         free = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         optimiser = torch.optim.Adam(free, lr, weight_decay=decay)
-        rise, fall = (
-            LinearLR(optimiser, 0.1, total_iters=max(1, warmup)),
-            CosineAnnealingLR(optimiser, max(1, epochs - warmup)),
-        )
+        rise = LinearLR(optimiser, 0.1, total_iters=max(1, warmup))
+        fall = CosineAnnealingLR(optimiser, max(1, epochs - warmup))
         schedule = SequentialLR(optimiser, [rise, fall], [warmup]) if warmup else fall
         for _ in range(epochs):
             self.network.train()
@@ -205,14 +201,8 @@ def train_reference(samples: pd.DataFrame, seed: int, clock: Clock, short: bool)
     """The recipe of the reference project, written anew: see `benchmarks.train`."""
 
     def make_head(features: int) -> nn.Module:
-        wide = [
-            nn.Linear(features, 1024),
-            nn.ReLU(),
-            nn.Dropout(0.5),
-            nn.Linear(1024, 512),
-            nn.ReLU(),
-            nn.Dropout(0.25),
-        ]
+        wide = [nn.Linear(features, 1024), nn.ReLU(), nn.Dropout(0.5)]
+        wide += [nn.Linear(1024, 512), nn.ReLU(), nn.Dropout(0.25)]
         return nn.Sequential(*wide, nn.Linear(512, samples.label.nunique()))
 
     peer = Peer(samples, seed, clock, short, make_head)
@@ -230,18 +220,6 @@ def train_reference(samples: pd.DataFrame, seed: int, clock: Clock, short: bool)
     peer.fit(train, val, loss, frozen, 0 if short else 3, 5e-4, 1e-5)
     peer.free(5)
     peer.fit(train, val, loss, tuned, 0 if short else 5, 5e-5, 1e-5)
-
-
-def train_script(samples: pd.DataFrame, seed: int, clock: Clock, short: bool) -> None:
-    """An ordinary torchvision script: a linear head on the frozen backbone, then all of it; flips and crops."""
-    peer = Peer(samples, seed, clock, short, lambda features: nn.Linear(features, samples.label.nunique()))
-    train = peer.load("train", [transforms.RandomResizedCrop(peer.size), transforms.RandomHorizontalFlip()], 32)
-    val = peer.load("val", [transforms.Resize((peer.size, peer.size))], 32)
-    frozen, tuned = (1, 1) if short else EPOCHS["script"]
-    peer.free(0)
-    peer.fit(train, val, nn.CrossEntropyLoss(), frozen, 0, 1e-3, 0)
-    peer.free(len(peer.body))
-    peer.fit(train, val, nn.CrossEntropyLoss(), tuned, 0, 1e-4, 0)
 
 
 def train_fastai(samples: pd.DataFrame, seed: int, clock: Clock, short: bool) -> None:
@@ -280,5 +258,4 @@ ENGINES = {
     "ours-quick": partial(train_ours, profile="quick"),
     "reference": train_reference,
     "fastai": train_fastai,
-    "script": train_script,
 }

@@ -1,19 +1,18 @@
 """Which score tells pictures of none of the classes from pictures of them, and what calibration is worth.
 
-    python -m benchmarks.unknowns --runs RUN... --renders RENDERS --photos PHOTOS --out runs/unknowns
+    python -m benchmarks.strangers --runs RUN... --renders RENDERS --photos PHOTOS --out runs/strangers
 
 reads the checkpoint and the samples table of each run (`planetlib train`, one run for each seed) and scores all of
-RENDERS and PHOTOS: pictures of the run's classes are known, all others unknown. No score is fitted on either folder.
-It prints two tables, means over the runs and half their range, and writes them as `unknowns.md` and `calibration.md`,
-and every single figure as `unknowns.csv` and `calibration.csv`. About two minutes for each run on two free cores.
+RENDERS and PHOTOS: pictures of the run's classes are known, all others strangers. No score is fitted on either folder.
+It prints two tables, means over the runs and half their range, and writes them as `strangers.md` and `calibration.md`,
+and every single figure as `strangers.csv` and `calibration.csv`. About two minutes for each run on two free cores.
 
-The table of scores has the area under the ROC curve on both folders together and on each, and the share of unknowns
+The table of scores has the area under the ROC curve on both folders together and on each, and the share of strangers
 that is let through where 95 % of the known photographs are accepted, of all and of those among PHOTOS. The table of
 temperatures has the expected calibration error and the mean confidence when wrong: without any, with the one the
 checkpoint has, and with the one that would fit these very pictures best, which no user could know.
 """
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,12 +25,13 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 from torch import Tensor
 
-from benchmarks.robustness import make_table
-from planetlib.calibrate import fit_temperature, score_unknown
+from benchmarks.tables import average_seeds, make_parser, print_table
+from planetlib.calibrate import fit_temperature
 from planetlib.classify import Classifier
 from planetlib.data import find_samples, load_pixels
 from planetlib.evaluate import evaluate_predictions, undo_temperature
 from planetlib.files.tables import read_samples, write_table
+from planetlib.model import score_unknown
 from planetlib.transforms import to_tensor
 
 NEIGHBOURS = 5
@@ -62,7 +62,7 @@ def make_scores(classifier: Classifier, samples: pd.DataFrame) -> dict[str, Call
         gaps = features.numpy()[:, None] - means
         return np.einsum("ncf,fg,ncg->nc", gaps, precision, gaps, optimize=True).min(1)
 
-    detector, known = classifier.checkpoint.detector, len(classifier.class_names)
+    detector, classes = classifier.checkpoint.detector, len(classifier.class_names)
     return {
         "maximum probability": lambda logits, features, lower: -logits.softmax(1).amax(1).numpy(),
         "energy (Liu et al. 2020)": lambda logits, features, lower: -logits.logsumexp(1).numpy(),
@@ -71,7 +71,7 @@ def make_scores(classifier: Classifier, samples: pd.DataFrame) -> dict[str, Call
         )[0][:, -1],
         "Mahalanobis (Lee et al. 2018)": mahalanobis,
         "detector (outlier exposure, Hendrycks et al. 2019)": lambda logits, features, lower: score_unknown(
-            detector, lower, known
+            detector, lower, classes
         ).numpy(),
     }
 
@@ -80,9 +80,9 @@ def rate_score(scores: np.ndarray, known: np.ndarray, photo: np.ndarray) -> dict
     """The figures of one score, in per cent.
 
     Args:
-        scores: (N,), higher for unknowns.
+        scores: (N,), higher for strangers.
         known: (N,), bool.
-        photo: (N,), bool; a render elsewhere.
+        photo: (N,), bool; elsewhere a render.
     """
     threshold = np.quantile(scores[known & photo], 0.95)
     return {
@@ -110,35 +110,30 @@ def rate_calibration(classifier: Classifier, predictions: pd.DataFrame) -> list[
     return rows
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: list[str] | None = None) -> None:
+    parser = make_parser(__doc__)
     parser.add_argument("--runs", type=Path, nargs="+", required=True, help="run folders, one for each seed")
     for name in ("renders", "photos"):
         parser.add_argument(f"--{name}", type=Path, required=True, help="folder of class folders")
-    parser.add_argument("--out", type=Path, default=Path("runs/unknowns"), help="(default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs/strangers"), help="(default: %(default)s)")
     options = parser.parse_args(arguments)
     renders, photos = find_samples(options.renders), find_samples(options.photos)
-    unknowns, calibration = [], []
+    both, strangers, calibration = pd.concat([renders, photos]), [], []
     for run in options.runs:
         classifier, samples = Classifier.load(run), read_samples(run / "samples.csv")
-        sets = {"planets, test": samples[samples.split == "test"], "renders": renders, "photos": photos}
-        embedded = embed_files(classifier, pd.concat([renders, photos]).path)
-        known = pd.concat([renders, photos]).label.isin(classifier.class_names).to_numpy()
+        embedded, known = embed_files(classifier, both.path), both.label.isin(classifier.class_names).to_numpy()
         for name, score in make_scores(classifier, samples).items():
-            rated = rate_score(score(*embedded), known, np.arange(len(known)) >= len(renders))
-            unknowns.append({"seed": run.name, "score": name, **rated})
+            rated = rate_score(score(*embedded), known, np.arange(len(both)) >= len(renders))
+            strangers.append({"seed": run.name, "score": name, **rated})
+        sets = {"planets, test": samples[samples.split == "test"], "renders": renders, "photos": photos}
         for name, table in sets.items():
-            predictions = classifier.predict(table.path, table.label)
-            for row in rate_calibration(classifier, predictions):
+            for row in rate_calibration(classifier, classifier.predict(table.path, table.label)):
                 row["temperature"] = f"{name}, {row['temperature']}"
                 calibration.append({"seed": run.name, **row})
-    for name, rows, first in (("unknowns", unknowns, "score"), ("calibration", calibration, "temperature")):
-        table = make_table(pd.DataFrame(rows), first)
+    for name, rows, first in (("strangers", strangers, "score"), ("calibration", calibration, "temperature")):
         write_table(pd.DataFrame(rows), options.out / f"{name}.csv")
-        (options.out / f"{name}.md").write_text(table, encoding="utf-8")
-        print(table)
-    return 0
+        print_table(average_seeds(pd.DataFrame(rows), first), options.out / f"{name}.md")
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()
