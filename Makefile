@@ -1,49 +1,64 @@
-# make run     run the five notebooks into reports/ (on rendered planets, or on DATA=<folder> with BACKBONE=<name>)
-# make test    run every test, and hold the notebooks' stored outputs against recomputed ones
-# make soak    the whole campaign of bad files, killed processes and large folders, of which the tests run a sample
-# make check   style, security rules and types
-# make lab     open JupyterLab on the notebooks (also with DATA=<folder>)
-# make install build .venv alone
+# make run           run the five notebooks into reports/ (on drawn planets, or on DATA=<folder> with BACKBONE=<name>)
+# make lab           open JupyterLab on copies of the notebooks in runs/lab/ (also with DATA=<folder>)
+# make test          every test, and the notebooks' stored outputs held against recomputed ones
+# make reproducible  the same outputs with one thread and two, on AVX2 and on the processor's best
+# make soak          hours: campaigns of damaged files, killed processes and large folders; each guard taken out
+# make check         style, security rules and types
+# make install       build .venv with what running needs; TORCH_INDEX=<address> takes PyTorch from there
 
 PYTHON ?= python3
 BIN := .venv/bin
-NBVAL := $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 notebooks
+LAB := runs/lab
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# The limit is for a kernel that hangs; a cell may be as slow as a busy machine makes it.
+NBVAL := $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=1800 notebooks
+AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2
 
-.PHONY: install run lab test soak check reproducible store clean
+# Threads wait for each other without spinning: where others keep the cores busy, spinning takes five times as long.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: install run lab test reproducible soak check store clean
 install: .venv/installed
 
-.venv/installed: pyproject.toml requirements.lock
+.venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "got Python %s, expected 3.10 or newer: make PYTHON=python3.11" % sys.version.split()[0])'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(if $(TORCH_INDEX),$(PIP) --no-deps --index-url $(TORCH_INDEX) torch torchvision)
+	$(PIP) --editable .
+	touch $@
+
+.venv/installed-for-tests: .venv/installed
+	$(PIP) --editable '.[test]'
 	touch $@
 
 run: install
 	$(BIN)/planetlib notebooks --out reports $(if $(DATA),--data "$(DATA)") $(if $(BACKBONE),--backbone $(BACKBONE))
 
+# Copies, made where there are none: what is saved in them is no change to the project. Delete one to have it anew.
 lab: install
-	$(if $(DATA),PLANETLIB_DATA="$(abspath $(DATA))") $(if $(BACKBONE),PLANETLIB_BACKBONE=$(BACKBONE)) $(BIN)/jupyter lab --ip=127.0.0.1 notebooks
+	mkdir -p $(LAB)
+	for name in notebooks/*.ipynb; do test -e $(LAB)/$${name##*/} || cp $$name $(LAB); done
+	$(if $(DATA),PLANETLIB_DATA="$(abspath $(DATA))") $(if $(BACKBONE),PLANETLIB_BACKBONE=$(BACKBONE)) $(BIN)/jupyter lab --ip=127.0.0.1 $(LAB)
 
-# The second pass takes other kernels and one thread: stored outputs hold on any processor, or they are rounded too little.
-test: install
-	$(BIN)/python -m pytest
-	$(NBVAL)
-	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(NBVAL)
+# Two processes of one thread each, the browser first; a file of tests, and all that drive the browser, stay in one of them.
+test: .venv/installed-for-tests
+	$(PYTEST) -n 2 --dist loadgroup --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(NBVAL)
 
-check: install
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/mypy
-
-soak: install
-	$(BIN)/python -m pytest --soak -m soak -rA --durations=0
-
-# All four combinations of one or two threads and AVX2 or the processor's best.
-reproducible: install
+reproducible: .venv/installed-for-tests
 	OMP_NUM_THREADS=1 $(NBVAL)
 	OMP_NUM_THREADS=2 $(NBVAL)
-	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(NBVAL)
-	OMP_NUM_THREADS=2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(NBVAL)
+	OMP_NUM_THREADS=1 $(AVX2) $(NBVAL)
+	OMP_NUM_THREADS=2 $(AVX2) $(NBVAL)
+
+soak: .venv/installed-for-tests
+	$(PYTEST) --soak -m "soak or campaign" -rA --durations=0
+	$(BIN)/python -m tests.guards
+
+check: .venv/installed-for-tests
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # Runs the notebooks, stores their outputs in them and their figures in figures/: after a change that is meant to show.
 store: install
