@@ -6,7 +6,7 @@ The table (pandas) has the columns `path, label, split, sha256, group`. Files ar
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -215,37 +215,28 @@ def _in_threads(function, items: Iterable, what: str, progress: bool) -> Iterabl
 
 
 class ImageData(Dataset):
-    """Pictures and class numbers: item → uint8 (3, size, size), int.
+    """Squares and class numbers: item → uint8 (3, size, size), int.
 
     Args:
-        samples: has `path` and `label`.
-        class_names: their order gives the class numbers.
-        size: side of the square in pixels.
-        fit: `pad` or `squash`.
+        pixels: uint8 (N, size, size, 3).
+        labels: class numbers (N,).
         transform: random; uint8 (3, size, size) → the same. None for evaluation.
-        seed: of the transform. An item depends on (seed, epoch, index) alone.
+        seed: of the transform. An item depends on these numbers and its own alone.
+        first: number of the first item.
     """
 
-    def __init__(self, samples, class_names, size, fit="pad", transform=None, seed=0, progress=True):
-        self.pixels = load_pixels(samples.path, size, fit, progress)
-        self.labels = [class_names.index(label) for label in samples.label]
-        self.drawn = np.empty((0, size, size, 3), np.uint8)
-        self.transform, self.seed, self.epoch = transform, seed, 0
-
-    def add_drawn(self, pixels: np.ndarray, labels: Iterable[int]) -> None:
-        """Mixes in squares that come from no file: uint8 (N, size, size, 3) and their class numbers (N,)."""
-        self.drawn = np.concatenate([self.drawn, pixels])
-        self.labels += [int(label) for label in labels]
+    def __init__(self, pixels: np.ndarray, labels: Sequence[int], transform=None, seed=(), first: int = 0):
+        self.pixels, self.labels = pixels, labels
+        self.transform, self.seed, self.first = transform, seed, first
 
     def __len__(self):
         return len(self.labels)
 
     def __getitem__(self, index):
-        files = len(self.pixels)
-        image = to_tensor(self.pixels[index] if index < files else self.drawn[index - files])
+        image = to_tensor(self.pixels[index])
         if self.transform is not None:
-            image = draw_augmented(self.transform, image, self.seed, self.epoch, index)
-        return image, self.labels[index]
+            image = draw_augmented(self.transform, image, *self.seed, self.first + index)
+        return image, int(self.labels[index])
 
 
 def make_loader(

@@ -16,13 +16,12 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import TensorDataset
+from torch.utils.data import ConcatDataset, TensorDataset
 
 from planetlib.checkpoint import library_versions
-from planetlib.data import ImageData, make_loader, progress_bar
+from planetlib.data import ImageData, load_pixels, make_loader, progress_bar
 from planetlib.draw.outliers import OUTLIERS, draw_outliers
-from planetlib.draw.render import PLANETS
-from planetlib.draw.variety import draw_variants
+from planetlib.draw.planets import PLANETS, draw_planets
 from planetlib.files.whole import open_whole
 from planetlib.model import DETECTOR_STAGES, Network, choose_precision, fold_copy, pass_pieces, use_precision
 from planetlib.settings import Settings
@@ -31,7 +30,11 @@ from planetlib.transforms import RECIPES, make_training_transform
 #: of each kind of outliers, there is one for validation to so many for training
 OUTLIERS_PER_VALIDATION = 4
 #: raised whenever the same settings and pictures would give other features: what draws, augments or passes changed
-FEATURES_FORMAT = 1
+FEATURES_FORMAT = 2
+#: drawn pictures of these numbers and on are for validation
+VALIDATION_FROM = 50_000
+#: strength of drawn pictures' augmentation, as a share of the others': they are photographed in many ways already
+MILD = 0.4
 #: settings that the features depend on
 _DECIDING = "backbone weights image_size recipe strength drawn outliers batch_size seed".split()
 
@@ -72,32 +75,40 @@ class FrozenFeatures:
         self.validation = split == "val"
         names, self.kinds = self.class_names, outlier_kinds(self.class_names, settings)
         self.drawn = [] if self.validation else [name for name in names if name in PLANETS and settings.drawn]
-        few = -(-settings.outliers // OUTLIERS_PER_VALIDATION)
-        self.of_each_kind = (
-            range(settings.outliers, settings.outliers + few) if self.validation else range(settings.outliers)
-        )
+        self.outliers = -(-settings.outliers // OUTLIERS_PER_VALIDATION) if self.validation else settings.outliers
         numbers = [names.index(label) for label in self.part.label]
         numbers += [names.index(name) for name in self.drawn for _ in range(settings.drawn)]
-        numbers += [len(names) + number for number in range(len(self.kinds)) for _ in self.of_each_kind]
+        numbers += [len(names) + number for number in range(len(self.kinds)) for _ in range(self.outliers)]
         self.labels = torch.tensor(numbers)
+        self.size = settings.image_size or model.image_size
         self.numbers = range(max(1, settings.views))
         self.kept = self.validation or settings.views > 0
 
     @cached_property
-    def data(self) -> ImageData:
-        """The pictures, decoded and drawn when they are first asked for."""
-        settings, size = self.settings, self.settings.image_size or self.model.image_size
-        transform = make_training_transform(settings.recipe, size, settings.strength)
-        fit = RECIPES[settings.recipe]
-        data = ImageData(self.part, self.class_names, size, fit, transform, settings.seed, self.progress)
-        drawn = []
+    def pixels(self) -> np.ndarray:
+        """The pictures of files, uint8 (N, size, size, 3), decoded when they are first asked for."""
+        return load_pixels(self.part.path, self.size, RECIPES[self.settings.recipe], self.progress)
+
+    def augment_files(self, number: int) -> ImageData:
+        """The pictures of files in a view."""
+        settings = self.settings
+        transform = make_training_transform(settings.recipe, self.size, settings.strength)
+        return ImageData(self.pixels, self.labels[: len(self.part)].tolist(), transform, (settings.seed, number))
+
+    def augment_drawn(self, number: int) -> ImageData:
+        """The drawn pictures in a view: in each there are new ones."""
+        settings, files = self.settings, len(self.part)
+        parts = [np.empty((0, self.size, self.size, 3), np.uint8)]
         if self.drawn:
-            drawn.append(draw_variants(self.drawn, settings.drawn, size, settings.seed))
+            start = number * settings.drawn % VALIDATION_FROM
+            numbers = range(start, start + settings.drawn)
+            parts.append(draw_planets(self.drawn, numbers, self.size, settings.seed).image)
         if self.kinds:
-            drawn.append(draw_outliers(self.kinds, self.of_each_kind, size, settings.seed))
-        if drawn:
-            data.add_drawn(np.concatenate(drawn), self.labels[len(self.part) :])
-        return data
+            start = number * self.outliers % VALIDATION_FROM + VALIDATION_FROM * self.validation
+            parts.append(draw_outliers(self.kinds, range(start, start + self.outliers), self.size, settings.seed))
+        transform = make_training_transform(settings.recipe, self.size, settings.strength, MILD)
+        labels = self.labels[files:].tolist()
+        return ImageData(np.concatenate(parts), labels, transform, (settings.seed, number), files)
 
     def load(self, number: int) -> TensorDataset:
         """A view: for each backbone maps (N, C, H, W), float32 or bfloat16, and class numbers (N,)."""
@@ -133,10 +144,10 @@ class FrozenFeatures:
     def _pass_view(self, number: int, paths: list[Path]) -> None:
         """Writes what the frozen stages make of a view, a file for each backbone."""
         settings, device = self.settings, self.device
-        self.data.epoch = number
+        data: ConcatDataset = ConcatDataset([self.augment_files(number), self.augment_drawn(number)])
         # Without a core of their own, processes that augment ahead only get in the way of the arithmetic.
         workers = settings.workers if device.type != "cpu" or torch.get_num_threads() > settings.workers else 0
-        batches = make_loader(self.data, settings.batch_size, workers=workers, device=device)
+        batches = make_loader(data, settings.batch_size, workers=workers, device=device)
         bar = progress_bar(batches, self.progress, desc=f"view {number + 1}", unit="step", leave=False)
         trunk = partial(fold_copy(self.model, self.precision).pass_trunk, tail=self.tail)
         with ExitStack() as stack, torch.inference_mode():
@@ -147,7 +158,7 @@ class FrozenFeatures:
                 for file, maps in zip(files, passed):
                     values = _as_numbers(maps)
                     if step == 0:
-                        shape = (len(self.data), *values.shape[1:])
+                        shape = (len(data), *values.shape[1:])
                         header = {"descr": values.dtype.str, "fortran_order": False, "shape": shape}
                         np.lib.format.write_array_header_1_0(file, header)
                     file.write(values.tobytes())

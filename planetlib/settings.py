@@ -45,13 +45,13 @@ class Settings:
     strength: float | dict[str, float] = _choice(
         1.0, "of the augmentation: 0 is none, 1 the recipe's; in Python also by name of the step", 0, 10
     )
-    drawn: int = _choice(60, "drawn pictures mixed into the training of each planet", 0, 100_000)
+    drawn: int = _choice(100, "drawn pictures mixed into the training of each planet", 0, 100_000)
     outliers: int = _choice(
         60, "drawn pictures of each kind of «none of these» mixed in, as classes never predicted", 0, 100_000
     )
-    views: int = _choice(4, "augmented views of each picture, met in turn; 0: new ones in each epoch", 0, 10_000)
+    views: int = _choice(3, "augmented views of each picture, met in turn; 0: new ones in each epoch", 0, 10_000)
     head_epochs: int = _choice(20, "epochs of the phase head: the backbone is frozen", 1, 1_000_000)
-    finetune_epochs: int = _choice(6, "epochs of the phase finetune: the backbone's tail is free", 1, 1_000_000)
+    finetune_epochs: int = _choice(5, "epochs of the phase finetune: the backbone's tail is free", 1, 1_000_000)
     free_stages: int = _choice(5, "how many of the backbone's last stages finetune frees", 0, 100)
     head_lr: float = _choice(3e-3, "peak learning rate of head", 1e-12, 1e3)
     finetune_lr: float = _choice(5e-4, "peak learning rate of finetune", 1e-12, 1e3)
@@ -113,13 +113,12 @@ RECIPE_SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 PROFILES: dict[str, dict[str, Any]] = {
-    # Small enough to run five notebooks in a few minutes, in float32 so that any processor prints the same; its
-    # pictures are drawn anyway.
+    # Small enough to run five notebooks in five minutes, in float32 so that any processor prints the same.
     "fixture": {
         "image_size": 160,
-        "drawn": 0,
-        "outliers": 8,
-        "finetune_epochs": 5,
+        "drawn": 60,
+        "outliers": 24,
+        "views": 2,
         "precision": "float32",
         "workers": 0,
     },

@@ -309,7 +309,7 @@ class Phase:
                 self._keep([learning_rate, *train, *val, time.perf_counter() - started])
                 if log is not None:
                     self._log(log)
-                bar.set_postfix_str(f"validation: loss {val[0]:.3f}, accuracy {val[1]:.1%}")
+                bar.set_postfix_str(f"validation: loss {val[0]:.3f}, accuracy {val[1]:.1%}", refresh=False)
 
     def finish(self) -> None:
         """Calibrates the checkpoint, unless that is done; an interrupt leaves it to be done."""
@@ -386,7 +386,7 @@ class Phase:
 
     def _log(self, log: SummaryWriter) -> None:
         if self.epoch == 1 and self.phase == "head":
-            data = self.train_features.data
+            data = self.train_features.augment_files(0)
             examples = torch.stack([data[index][0] for index in range(min(16, len(data)))])
             log.add_images("augmented training images", examples, self.epoch)
         for name, value in self.history.iloc[-1].drop(["phase", "epoch"]).items():

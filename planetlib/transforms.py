@@ -186,10 +186,17 @@ def _draw_ratio(most: float, count: int = 1) -> Tensor:
     return torch.empty(count).uniform_(-1, 1).mul(math.log(most)).exp()
 
 
-def make_training_transform(recipe: str, size: int, strength: float | Mapping[str, float] = 1.0) -> Transform:
-    """The steps of a recipe as one transform."""
+def make_training_transform(
+    recipe: str, size: int, strength: float | Mapping[str, float] = 1.0, share: float = 1.0
+) -> Transform:
+    """The steps of a recipe as one transform, with a share of the strengths of `training_steps`."""
     from torchvision.transforms import v2
 
+    if isinstance(strength, Mapping):
+        names = training_steps(recipe, size, strength)
+        strength = {name: share * strength.get(name, 1.0) for name in names}
+    else:
+        strength = share * strength
     return v2.Compose(list(training_steps(recipe, size, strength).values()))
 
 

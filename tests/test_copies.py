@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from planetlib.data import check_samples, find_samples, split_samples
-from planetlib.draw.render import write_rendered_set
+from planetlib.draw.planets import write_drawn_set
 from planetlib.images import read_image
 from planetlib.settings import PROJECT
 from planetlib.study.copies import audit_samples, find_copies, list_copies
@@ -73,7 +73,7 @@ def check_plants(planted: pd.DataFrame) -> None:
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory) -> list[Path]:
     """Three pictures of each of seven planets."""
-    return write_rendered_set(tmp_path_factory.mktemp("drawn"), per_class=3, size=192)
+    return write_drawn_set(tmp_path_factory.mktemp("drawn"), per_class=3, size=192)
 
 
 def test_planted_copies_of_drawn_planets_are_found(drawn, tmp_path):

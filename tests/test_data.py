@@ -216,24 +216,20 @@ def test_too_small_classes_are_named_with_their_counts():
 # Data sets
 
 
-@pytest.fixture(scope="module")
-def class_names(samples) -> list[str]:
-    return sorted(samples.label.unique())
-
-
 @pytest.fixture
-def augmented(samples, class_names) -> ImageData:
-    return ImageData(samples, class_names, SIZE, "pad", make_training_transform("robust", SIZE), seed=5, progress=False)
+def augmented(samples) -> ImageData:
+    pixels = load_pixels(samples.path, SIZE, "pad", progress=False)
+    return ImageData(pixels, [0] * len(pixels), make_training_transform("robust", SIZE), (5, 0))
 
 
-def test_nothing_in_the_folder_is_changed(fixture_folder, class_names):
+def test_nothing_in_the_folder_is_changed(fixture_folder):
     def state():
         paths = fixture_folder.rglob("*")
         return {path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes()) for path in paths}
 
     before = state()
     samples = make_samples(fixture_folder, progress=False)
-    ImageData(samples, class_names, SIZE, progress=False)
+    load_pixels(samples.path, SIZE, "pad", progress=False)
     assert samples.split.value_counts().to_dict() == {"train": 18, "val": 3, "test": 3}
     assert state() == before and len(before) == 27
 
@@ -255,25 +251,22 @@ def test_a_picture_that_has_become_unreadable_is_named(samples, tmp_path):
         load_pixels([samples.path[0], tmp_path / "gone.png"], SIZE, "pad", progress=False)
 
 
-def test_items_are_the_pixels_and_the_class_number_and_then_what_is_drawn(samples, class_names):
-    dataset = ImageData(samples, class_names[::-1], SIZE, progress=False)
-    drawn = np.full((2, SIZE, SIZE, 3), 7, np.uint8)
-    dataset.add_drawn(drawn, np.array([3, 1]))
-    assert len(dataset) == 26 and class_names[::-1][dataset[0][1]] == samples.label[0]
-    np.testing.assert_array_equal(dataset[0][0].permute(1, 2, 0), dataset.pixels[0])
-    assert (dataset[24][0] == 7).all() and [dataset[index][1] for index in (24, 25)] == [3, 1]
+def test_items_are_the_pixels_and_the_class_number():
+    pixels = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8)
+    dataset = ImageData(pixels, [3, 1])
+    assert len(dataset) == 2 and [label for _, label in dataset] == [3, 1]
+    np.testing.assert_array_equal(dataset[1][0].permute(1, 2, 0), pixels[1])
 
 
-def test_an_augmented_item_depends_on_seed_epoch_and_index_alone(augmented):
+def test_an_augmented_item_depends_on_the_seed_and_its_number_alone(augmented):
     first = augmented[3][0]
     augmented[4]  # what is drawn in between does not matter
     assert torch.equal(augmented[3][0], first)
     augmented.pixels[4] = augmented.pixels[3]
     assert not torch.equal(augmented[4][0], first)
-    augmented.epoch = 1
-    assert not torch.equal(augmented[3][0], first)
-    augmented.epoch, augmented.seed = 0, 6
-    assert not torch.equal(augmented[3][0], first)
+    for seed, number in (((5, 1), 0), ((6, 0), 0), ((5, 0), 1)):
+        other = ImageData(augmented.pixels, augmented.labels, augmented.transform, seed, number)
+        assert not torch.equal(other[3][0], first)
 
 
 def test_workers_do_not_change_what_is_drawn(augmented):

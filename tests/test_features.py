@@ -34,7 +34,7 @@ def make(settings, samples, model):
 
 def test_trunk_and_tail_together_give_what_the_model_gives(make, model):
     features = make()
-    images = torch.stack([features.data[index][0] for index in range(len(features.data))])
+    images = torch.stack([image for image, _ in (*features.augment_files(0), *features.augment_drawn(0))])
     with torch.inference_mode():
         expected = model(images)
         tail = Tail(model, features.tail)(*features.load(0).tensors[:-1])
@@ -55,7 +55,7 @@ def test_labels_are_of_the_pictures_then_of_the_drawn_then_of_the_outliers(make,
     features, names = make(table=named, drawn=2), ["green", "mars", "neptune"]
     numbers = [names.index(label) for label in named.label[named.split == "train"]] + [1, 1, 2, 2]
     numbers += [3 + kind for kind in range(len(OUTLIERS)) for _ in range(settings.outliers)]
-    assert features.labels.tolist() == numbers == features.data.labels
+    assert features.labels.tolist() == numbers
     assert len(features.load(0)) == len(numbers)
 
 
@@ -64,9 +64,9 @@ def test_validation_has_outliers_of_its_own_and_nothing_drawn(make, samples, set
     train, val = (make(split, named, drawn=2) for split in ("train", "val"))
     few = settings.outliers // OUTLIERS_PER_VALIDATION
     assert len(val.labels) == (samples.split == "val").sum() + few * len(OUTLIERS)
-    seen = {picture.tobytes() for picture in train.data.drawn}
-    assert len(seen) == 2 + settings.outliers * len(OUTLIERS)
-    assert not any(picture.tobytes() in seen for picture in val.data.drawn)
+    views = [(train, 0), (train, 1), (val, 0), (val, 1)]
+    pictures = [pixels.tobytes() for features, number in views for pixels in features.augment_drawn(number).pixels]
+    assert len(set(pictures)) == len(pictures) == 2 * (2 + (settings.outliers + few) * len(OUTLIERS))  # in each others
 
 
 def test_the_users_own_class_is_no_kind_of_outlier(settings):
@@ -76,7 +76,7 @@ def test_the_users_own_class_is_no_kind_of_outlier(settings):
 
 def test_what_is_kept_is_read_not_made_anew(make, monkeypatch):
     first = make().load(0).tensors[0].clone()
-    monkeypatch.setattr(FrozenFeatures, "data", property(lambda self: pytest.fail("decoded again")))
+    monkeypatch.setattr(FrozenFeatures, "pixels", property(lambda self: pytest.fail("decoded again")))
     assert torch.equal(make().load(0).tensors[0], first)
 
 

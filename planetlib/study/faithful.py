@@ -15,7 +15,7 @@ from sklearn.metrics import auc
 from threadpoolctl import threadpool_limits
 
 from planetlib.classify import Classifier
-from planetlib.draw.render import PLANETS, render_planet
+from planetlib.draw.planets import PLANETS, draw_planet
 from planetlib.explain import METHODS, map_activation
 from planetlib.files.progress import progress_bar
 from planetlib.images import read_image
@@ -136,7 +136,7 @@ def compare_methods(
         return rows
 
     def rate_drawn(planet: str, number: int) -> list[dict]:
-        drawn = render_planet(planet, classifier.checkpoint.image_size, number)
+        drawn = draw_planet(planet, classifier.checkpoint.image_size, number, plain=True)
         name, area = _predict_name(classifier, to_tensor(drawn.image)), drawn.mask.mean()
         heats = {method: mapper.map(drawn.image, name, method) for method in methods}
         return [{"method": m, "on_planet": measure_mass(heat, drawn.mask), "area": area} for m, heat in heats.items()]

@@ -1,0 +1,186 @@
+"""Drawn pictures: reproducible, well masked, from maps whose sources are told, and what they are meant to be."""
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from planetlib.draw.camera import Habit, draw_view
+from planetlib.draw.globe import Body, Rings, View, render_body, turn_axes
+from planetlib.draw.outliers import OUTLIERS, draw_outlier, draw_outliers
+from planetlib.draw.planets import PLANETS, draw_planet, draw_planets, write_drawn_set
+from planetlib.draw.sky import SKIES
+from planetlib.draw.surface import MAPS, draw_tone, grade_colours, load_map
+
+GREY = Body(np.full((64, 128, 3), 0.5, np.float32))
+
+
+def front(**changes) -> View:
+    view = {"radius": 0.8, "centre": (0.0, 0.0), "axes": turn_axes(0, 0, 0), "sun": np.float32((0, 0, 1))}
+    return View(**{**view, **changes})
+
+
+def test_every_map_has_its_source_terms_and_credit_line_and_all_are_small():
+    rows = re.findall(r"^\| (\S+\.\w+) \| (.+) \| (.+) \| (.+) \|$", (MAPS / "README.md").read_text(), re.MULTILINE)
+    files = [path for path in MAPS.iterdir() if path.name != "README.md"]
+    assert sorted(row[0] for row in rows) == sorted(path.name for path in files)
+    assert all(cell.strip() for row in rows for cell in row)
+    assert all("CC BY" in terms for name, _, terms, _ in rows if "_scope" in name)
+    assert sum(path.stat().st_size for path in files) < 2_000_000
+
+
+@pytest.mark.parametrize("name", PLANETS)
+def test_seed_settles_every_pixel(name):
+    first = draw_planet(name, 64, seed=3)
+    draw_planet("mars", 64, seed=8)
+    again, other = draw_planet(name, 64, seed=3), draw_planet(name, 64, seed=4)
+    assert first.image.shape == (64, 64, 3) and first.image.dtype == np.uint8
+    assert first.mask.shape == (64, 64) and first.mask.dtype == bool
+    assert np.array_equal(first.image, again.image) and np.array_equal(first.mask, again.mask)
+    assert np.abs(first.image.astype(int) - other.image).mean() > 1
+
+
+@pytest.mark.parametrize("kind", OUTLIERS)
+def test_seed_settles_every_pixel_of_outliers(kind):
+    first = draw_outlier(kind, 48, seed=3)
+    assert first.shape == (48, 48, 3) and first.dtype == np.uint8
+    assert np.array_equal(first, draw_outlier(kind, 48, seed=3))
+    assert not np.array_equal(first, draw_outlier(kind, 48, seed=4))
+
+
+def test_a_set_holds_these_numbers_of_each_in_order_and_another_seed_another_set():
+    images, masks = draw_planets(("mars", "saturn"), range(2, 4), 32, seed=1)
+    assert images.shape == (4, 32, 32, 3) and masks.shape == (4, 32, 32)
+    np.testing.assert_array_equal(images[3], draw_planet("saturn", 32, 100_003).image)
+    assert not np.array_equal(images, draw_planets(("mars", "saturn"), range(2, 4), 32, seed=2).image)
+    drawn = draw_outliers(("sun", "venus"), range(3, 5), 32, seed=1)
+    np.testing.assert_array_equal(drawn[3], draw_outlier("venus", 32, 100_004))
+
+
+@pytest.mark.parametrize("name", PLANETS)
+def test_a_plain_planet_is_whole_and_bright_before_a_dark_sky(name):
+    for seed in range(6):
+        image, mask = draw_planet(name, 64, seed, plain=True)
+        assert 0.05 < mask.mean() < 0.9
+        assert image[mask].mean() > 30 + image[~mask].mean()
+        assert not mask[[0, -1]].all() and not mask[:, [0, -1]].all()
+
+
+def test_the_mask_is_the_disc_and_size_changes_only_the_resolution():
+    for size in (48, 192):
+        _, alpha = render_body(GREY, front(radius=0.5, centre=(0.25, 0.0)), size)
+        assert (alpha > 0.5).mean() == pytest.approx(np.pi / 16, rel=0.03)
+        assert np.argwhere(alpha > 0.5).mean(0) == pytest.approx([size / 2 - 0.5, size * 0.625 - 0.5], abs=0.1)
+
+
+def test_a_flattened_body_is_wider_than_high():
+    _, alpha = render_body(Body(GREY.surface, flattening=0.1), front(), 128)
+    rows, columns = (alpha > 0.5).any(1).sum(), (alpha > 0.5).any(0).sum()
+    assert rows / columns == pytest.approx(0.9, abs=0.02)
+
+
+def test_the_map_faces_the_viewer_with_north_up_and_east_to_the_right():
+    surface = np.zeros((64, 128, 3), np.float32)
+    surface[:32, :, 0], surface[:, 64:, 1] = 1, 1  # the north in red, the east in green
+    light, _ = render_body(Body(surface, minnaert=0.5), front(), 64)
+    north_west, south_east = light[20, 20], light[43, 43]
+    assert north_west[0] > 0.5 > north_west[1] and south_east[1] > 0.5 > south_east[0]
+    # The pole leant towards the viewer is seen in the upper half.
+    light, _ = render_body(Body(surface, minnaert=0.5), front(axes=turn_axes(60, 0, 0)), 64)
+    assert light[40, 20, 0] > 0.5
+
+
+def test_the_sun_lights_the_side_it_stands_on():
+    light, alpha = render_body(GREY, front(sun=np.float32((1, 0, 0))), 64)
+    assert light[32, 50].min() > 0.1 and light[32, 14].max() == 0
+    assert alpha[32, 14] == 1  # the night side hides the sky all the same
+
+
+def test_the_moon_mostly_shows_its_near_side():
+    seas = load_map("moon_scope").mean(2)
+    near, far = seas[128:384, 256:768].mean(), seas[128:384, np.r_[:256, 768:1024]].mean()
+    assert near < far - 5  # the maria lie in the middle of the map
+    habit = Habit(longitude=0, free=0.2)
+    facing = [
+        np.rad2deg(np.arctan2(*draw_view(np.random.default_rng(seed), habit).axes[2, [0, 2]])) for seed in range(60)
+    ]
+    assert np.mean(np.abs(facing) < 20) > 0.7
+
+
+def test_rings_may_be_seen_without_their_planet():
+    rings = Rings(np.ones((8, 4), np.float32), 1.2, 2.2)
+    view = front(radius=2, centre=(3.4, 0.0), axes=turn_axes(30, 0, 0), sun=turn_axes(30, 0, 0)[2])
+    light, alpha = render_body(GREY._replace(rings=rings), view, 32)
+    assert alpha.max() == 1 and light.max() > 0.5
+    light, alpha = render_body(GREY, view, 32)
+    assert alpha.max() == light.max() == 0
+
+
+def elongation(mask):
+    """Ratio of the longest to the shortest axis of the masked area, from its second moments."""
+    short, long = np.linalg.eigvalsh(np.cov(np.argwhere(mask).T))
+    return np.sqrt(long / short)
+
+
+def test_rings_make_saturn_wider_than_a_disc():
+    def median(name):
+        return np.median([elongation(draw_planet(name, 64, seed, plain=True).mask) for seed in range(7)])
+
+    assert median("saturn") > 1.3 and median("mars") < 1.05
+
+
+def test_colours_are_in_order():
+    def mean_colour(name):
+        drawn = [draw_planet(name, 64, seed, plain=True) for seed in range(8)]
+        return np.mean([image[mask].mean(0) for image, mask in drawn], 0)
+
+    red, green, blue = np.transpose([mean_colour(name) for name in PLANETS])
+    at = PLANETS.index
+    for warm in ("mars", "jupiter", "saturn"):
+        assert red[at(warm)] > green[at(warm)] > blue[at(warm)]
+    for cold in ("neptune", "uranus", "earth"):
+        assert blue[at(cold)] > red[at(cold)]
+    assert np.argmax(red / blue) == at("mars") and np.argmax(blue / red) == at("neptune")
+    assert abs(red[at("moon")] / blue[at("moon")] - 1) < 0.15
+    assert green[at("uranus")] / blue[at("uranus")] > 0.85
+
+
+def test_what_shines_has_no_night_side():
+    shining = GREY._replace(shines=True)
+    left, right = (render_body(shining, front(sun=np.float32((side, 0, 0))), 64)[0] for side in (-1, 1))
+    np.testing.assert_array_equal(left, right)
+    assert left[32, 14].min() > 0.1
+
+
+def test_grading_keeps_the_mean_and_takes_or_gives_colour():
+    surface = np.random.default_rng(0).random((8, 16, 3), np.float32)
+    np.testing.assert_allclose(grade_colours(surface), surface, atol=1e-5)
+    flat = grade_colours(surface, contrast=0.5)
+    np.testing.assert_allclose(flat.mean((0, 1)), surface.mean((0, 1)), atol=1e-5)
+    assert flat.std() < 0.6 * surface.std()
+    assert np.ptp(grade_colours(surface, saturation=0), axis=2).max() < 1e-5
+    red, green, blue = draw_tone(np.random.default_rng(0), (200, 200), (1, 1), (0.5, 0.5))
+    assert red == 0 and 0 < green < blue == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("sky", SKIES)
+def test_skies_fill_the_frame(sky):
+    drawn = sky(np.random.default_rng(0), 32)
+    assert drawn.shape == (32, 32, 3) and np.isfinite(drawn).all() and drawn.min() >= 0
+
+
+def test_an_unknown_name_says_what_is_possible():
+    with pytest.raises(ValueError, match="unknown planet 'pluto'.*earth"):
+        draw_planet("pluto")
+    with pytest.raises(ValueError, match="vulcan"):
+        draw_outlier("vulcan")
+
+
+def test_a_drawn_set_is_written_as_class_folders(tmp_path):
+    written = write_drawn_set(tmp_path, per_class=2, size=32)
+    assert [path.relative_to(tmp_path) for path in written[:3]] == [
+        Path("earth/earth_000.jpg"), Path("earth/earth_001.jpg"), Path("jupiter/jupiter_000.jpg")
+    ]  # fmt: skip
+    assert len(written) == 2 * len(PLANETS) and cv2.imread(str(written[-1])).shape == (32, 32, 3)
