@@ -17,6 +17,8 @@ def test_a_log_gets_one_line_and_a_terminal_a_bar_that_moves(monkeypatch):
             for number in range(30):
                 bar.update()
                 bar.set_postfix_str(f"at {number}", refresh=False)
+                list(progress_bar(range(2), desc="inner", leave=False, mininterval=0))
         drawn[is_terminal] = sys.stderr.getvalue()
     assert drawn[False].count("going") == 1 and "30/30" in drawn[False] and "at 29" in drawn[False]
+    assert "inner" not in drawn[False] and "inner" in drawn[True]
     assert drawn[True].count("going") > 10

@@ -69,7 +69,8 @@ def show_grid(
     """Pictures (H, W, 3) in rows, each with a title; `colours` are those of the titles, `side` is in inches."""
     titles = [_wrap_title(title, side) for title in titles]
     rows = max(1, -(-len(pictures) // columns))
-    lines = max((title.count("\n") + 1 for title in titles), default=1)
+    # Room for two at least: a figure keeps its size where one verdict more or less is «unknown?».
+    lines = max([2, *(title.count("\n") + 1 for title in titles)])
     figure, axes = new_figure(rows, columns, columns * side, rows * (side + 0.18 * lines))
     _show_pictures(axes.flat, pictures, titles, colours or ["black"] * len(pictures))
     return figure
