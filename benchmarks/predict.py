@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
         links = link_images(options.data, options.images, folder / "many")
         link_images(options.data, options.figures, folder / "few")
         link_images(options.data, 1, folder / "one")
-        ours = ["planetlib.cli", "predict", "IN", "--run", f"{run}", "--out", f"{folder}/out", "--pictures", "none"]
+        ours = ["planetlib", "predict", "IN", "--run", f"{run}", "--out", f"{folder}/out", "--pictures", "none"]
         peer = ["benchmarks.predictors", "ordinary", "IN", f"{folder}/out.csv", "--backbone", options.backbone]
         peer += ["--size", str(options.size)] if options.size else []
         each = ["benchmarks.predictors", "figures", "IN", f"{folder}/each.csv", "--backbone", options.backbone]

@@ -12,7 +12,7 @@ from benchmarks.tables import format_table, make_parser, say_spread
 REST = "import torch, torchvision, timm, pandas, sklearn.linear_model"
 WAYS = {
     "python": ["-c", "pass"],
-    "planetlib --help": ["-m", "planetlib.cli", "--help"],
+    "planetlib --help": ["-m", "planetlib", "--help"],
     **{line: ["-c", line] for line in ("import planetlib", "import torch", REST, "import planetlib.classify")},
 }
 

@@ -191,7 +191,7 @@ def test_an_unknown_backbone_is_answered_with_the_known_ones(run, fixture_folder
 
 
 def test_the_module_runs_as_a_program(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "planetlib.cli", "data", "check", "--data", tmp_path / "nowhere"],
+    done = subprocess.run([sys.executable, "-m", "planetlib", "data", "check", "--data", tmp_path / "nowhere"],
                           capture_output=True, text=True)  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith("planetlib: ")
     assert f"{tmp_path / 'nowhere'}: no such folder" in done.stderr and done.stderr.count("\n") == 1

@@ -77,7 +77,7 @@ def committed_files() -> list[Path]:
 def room_of(path: Path) -> str:
     """The room a module is in: "" for the library itself, "top" for what lies on top."""
     if path.parent == PACKAGE:
-        return "top" if path.stem != "__init__" else ""
+        return {"__init__": "", "__main__": "cli"}.get(path.stem, "top")
     return path.relative_to(PACKAGE).parts[0]
 
 
@@ -226,7 +226,7 @@ def test_all_that_lies_in_the_library_travels_with_it(installed):
 )
 def test_without_a_clone_commands_work_or_say_where_to_get_one(installed, tmp_path, monkeypatch, command, says):
     monkeypatch.setenv("PYTHONPATH", str(installed))
-    start = [sys.executable, "-m", "planetlib.cli", *command.split()]
+    start = [sys.executable, "-m", "planetlib", *command.split()]
     done = subprocess.run(start, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == (2 if command == "notebooks" else 0), done.stderr
     assert says in done.stdout + done.stderr and "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""`python -m planetlib.cli`, which torchrun starts."""
+"""`python -m planetlib`, which torchrun starts."""
 
 import sys
 
