@@ -274,7 +274,8 @@ def test_an_interrupt_says_what_is_saved_and_how_to_go_on(many, trained_run, tmp
     assert re.search(r"predicting: .*\d+/1200 \[\d\d:\d\d<\d\d:\d\d, .*image/?s?", told)  # with time left and rate
     said = re.search(r"\nInterrupted after (\d+) of 1200 pictures; .*\.part\. Predict with --resume", told)
     done = (out / "predictions.csv.part").read_bytes()
-    assert "Traceback" not in told and 8 <= int(said[1]) < done.count(b"\n") < 1200
+    assert "Traceback" not in told
+    assert 8 - 4 <= int(said[1]) < done.count(b"\n") < 1200  # a batch of four may be written and not yet counted
     assert main([str(word) for word in ["predict", *words, "--out", out, "--pictures", "none", "--resume"]]) == 0
     table = (out / "predictions.csv").read_bytes()
     assert table.startswith(done[: done.rindex(b"\n")]) and table.count(b"\n") == 1201
