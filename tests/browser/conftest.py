@@ -39,7 +39,18 @@ right = predictions[predictions.error == ""].assign(predicted=samples.label, sta
 names = classifier.predict(hostile.path, hostile.label)
 unread = names.assign(status="unreadable", error=hostile.label[0])""",
     "# studio\nAugmentationStudio(read_image(samples.path[0]), size=80)",
-    "# explorer\nActivationExplorer(classifier, pd.concat([right] * 10), FOLDER + '/figures')",
+    """# explorer
+import time
+import planetlib.widgets.explain as explaining
+
+map_quickly = explaining.map_activation
+
+def map_slowly(*choices):  # as a network that is no toy
+    time.sleep(0.2)
+    return map_quickly(*choices)
+
+explaining.map_activation = map_slowly
+ActivationExplorer(classifier, pd.concat([right] * 10), FOLDER + "/figures")""",
     "# own\nOwnPicture(classifier)",
     "# review\nLabelReview(FOLDER + '/samples.csv', right)",
     "# grid\nPredictionsBrowser(classifier, predictions)",
