@@ -19,9 +19,10 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, TensorDataset
 
 from planetlib.checkpoint import library_versions
-from planetlib.data import ImageData, load_pixels, make_loader, progress_bar
+from planetlib.data import ImageData, load_pixels, make_loader
 from planetlib.draw.outliers import OUTLIERS, draw_outliers
 from planetlib.draw.planets import PLANETS, draw_planets
+from planetlib.files.progress import progress_bar
 from planetlib.files.whole import open_whole
 from planetlib.model import DETECTOR_STAGES, Network, choose_precision, fold_copy, pass_pieces, use_precision
 from planetlib.settings import Settings

@@ -26,8 +26,9 @@ from torch.utils.tensorboard import SummaryWriter
 from planetlib import PlanetlibError, list_few, require_known
 from planetlib.calibrate import calibrate
 from planetlib.checkpoint import CARD, PHASES, Checkpoint, CheckpointError, read_state, write_state
-from planetlib.data import make_loader, progress_bar
+from planetlib.data import make_loader
 from planetlib.features import FrozenFeatures, clear_features, outlier_kinds
+from planetlib.files.progress import progress_bar
 from planetlib.files.tables import DataError, fingerprint_samples, write_table
 from planetlib.model import Network, Tail, choose_device, fold_shared, use_precision
 from planetlib.settings import Settings

@@ -11,7 +11,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 
 from planetlib import PlanetlibError
-from planetlib.data import progress_bar
+from planetlib.files.progress import progress_bar
 from planetlib.files.whole import open_whole
 from planetlib.settings import PROJECT
 

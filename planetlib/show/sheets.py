@@ -11,7 +11,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 from torchvision.utils import make_grid
 
 from planetlib import printable
-from planetlib.data import progress_bar
+from planetlib.files.progress import progress_bar
 from planetlib.files.read import UnreadableImage
 from planetlib.files.whole import open_whole
 from planetlib.images import read_image
