@@ -199,7 +199,7 @@ def test_curves_are_the_history_with_its_phases_and_kept_epochs(history):
     draw(figures.plot_history(history.head(1)))
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore::ResourceWarning")
 def test_the_confusion_matrix_says_how_many_and_what_share_of_each_true_class(evaluation):
     (axis,) = figures.plot_confusion(evaluation).axes
     assert [text.get_text() for text in axis.texts] == [str(count) for count in evaluation.confusion.to_numpy().ravel()]
