@@ -22,7 +22,8 @@ from planetlib.files.tables import SAMPLE_COLUMNS, DataError, read_samples
 from planetlib.images import SUFFIXES, decode_image, read_image
 from planetlib.transforms import draw_augmented, fit_to_square, to_tensor
 
-SPLITS = {"train": 0.70, "val": 0.15, "test": 0.15}
+SPLITS = ("train", "val", "test")
+VAL_SHARE = TEST_SHARE = 0.15  # of each class; the rest is for training
 IN_MEMORY_BYTES = 1 << 30  # decoded pictures beyond this lie in a memory-mapped file
 
 
@@ -121,7 +122,7 @@ def _check_file(path: str) -> dict:
         return {"status": "unreadable", **blank, "error": error.reason}
 
 
-def split_samples(checked: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+def split_samples(checked: pd.DataFrame, seed: int = 0, test_share: float = TEST_SHARE) -> pd.DataFrame:
     """Deals the readable pictures of each class into train, val and test.
 
     A group of copies is never torn apart: no test picture is also a training picture. Each class is dealt by itself, so
@@ -131,6 +132,7 @@ def split_samples(checked: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         checked: what `check_samples` returns, or `audit_samples`, which adds `group`; without it only equal files share
             a group.
         seed: of the deal.
+        test_share: of each class, set aside for the test.
 
     Returns:
         The samples table: `path, label, split, sha256, group`, in the order of `checked`, without unreadable files.
@@ -152,16 +154,16 @@ def split_samples(checked: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     for label, groups in leaders.groupby("label").group:
         # Seeded by the label too, so that adding a class does not deal the others anew.
         order = np.random.default_rng([seed, *label.encode()]).permutation(groups)
-        split_of |= _deal({group: sizes[group] for group in order.tolist()})
+        split_of |= _deal({group: sizes[group] for group in order.tolist()}, test_share)
     samples["split"] = samples.group.map(split_of)
     return samples[SAMPLE_COLUMNS]
 
 
-def _deal(sizes: dict[int, int]) -> dict[int, str]:
+def _deal(sizes: dict[int, int], test_share: float) -> dict[int, str]:
     """Group → split, from group → number of its pictures, in the order in which they are dealt."""
     left, split_of = dict(sizes), {}
-    for splits_to_come, split in ((2, "test"), (1, "val")):
-        room = max(1, round(sum(sizes.values()) * SPLITS[split]))
+    for splits_to_come, split, share in ((2, "test", test_share), (1, "val", VAL_SHARE)):
+        room = max(1, round(sum(sizes.values()) * share))
         chosen: list[int] = []
         for group, size in left.items():
             if size <= room and len(left) - len(chosen) > splits_to_come:

@@ -49,6 +49,7 @@ class Settings:
     outliers: int = _choice(
         60, "drawn pictures of each kind of «none of these» mixed in, as classes never predicted", 0, 100_000
     )
+    test_share: float = _choice(0.15, "share of each class that is set aside for the test", 0.01, 0.8)
     views: int = _choice(3, "augmented views of each picture, met in turn; 0: new ones in each epoch", 0, 10_000)
     head_epochs: int = _choice(20, "epochs of the phase head: the backbone is frozen", 1, 1_000_000)
     finetune_epochs: int = _choice(5, "epochs of the phase finetune: the backbone's tail is free", 1, 1_000_000)
@@ -116,9 +117,11 @@ PROFILES: dict[str, dict[str, Any]] = {
     # Small enough to run five notebooks in five minutes, in float32 so that any processor prints the same.
     "fixture": {
         "image_size": 160,
+        "test_share": 0.4,  # of few pictures: intervals are to mean something
         "drawn": 60,
         "outliers": 24,
-        "views": 2,
+        "views": 3,
+        "finetune_epochs": 6,
         "precision": "float32",
         "workers": 0,
     },

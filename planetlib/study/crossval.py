@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from planetlib.checkpoint import PHASES
 from planetlib.classify import Classifier
-from planetlib.data import SPLITS
+from planetlib.data import SPLITS, TEST_SHARE, VAL_SHARE
 from planetlib.evaluate import evaluate_predictions, wilson_interval
 from planetlib.files.tables import DataError, write_table
 from planetlib.settings import Settings
@@ -41,7 +41,7 @@ def make_folds(samples: pd.DataFrame, folds: int = 5, seed: int = 0) -> list[pd.
         table = samples.assign(split="train")
         table.iloc[held_out, table.columns.get_loc("split")] = "test"
         # As many validation pictures to a training picture as in an ordinary split.
-        parts = min(round(1 + SPLITS["train"] / SPLITS["val"]), groups.min() - -(-groups.min() // folds))
+        parts = min(round(1 + (1 - TEST_SHARE) / VAL_SHARE - 1), groups.min() - -(-groups.min() // folds))
         val = rest[_deal(samples.iloc[rest], max(2, parts), seed)[0][1]]
         table.iloc[val, table.columns.get_loc("split")] = "val"
         tables.append(table)
