@@ -20,6 +20,7 @@ from planetlib.files.progress import progress_bar
 from planetlib.files.read import UnreadableImage, read_file
 from planetlib.files.tables import SAMPLE_COLUMNS, DataError, read_samples
 from planetlib.images import SUFFIXES, decode_image, read_image
+from planetlib.settings import ELSEWHERE
 from planetlib.transforms import draw_augmented, fit_to_square, to_tensor
 
 SPLITS = ("train", "val", "test")
@@ -81,6 +82,16 @@ def find_samples(folder: str | os.PathLike) -> pd.DataFrame:
             do="give a folder that has a sub-folder with pictures for each of two or more classes",
         )
     return samples
+
+
+def find_elsewhere(samples: pd.DataFrame, folder: str | os.PathLike = ELSEWHERE) -> pd.DataFrame:
+    """Pictures of a run's classes from another source than its own, `path, label`.
+
+    Where the folder has none of the classes, the run's own test pictures stand in for them.
+    """
+    elsewhere = find_samples(folder)
+    elsewhere = elsewhere[elsewhere.label.isin(samples.label)].reset_index(drop=True)
+    return elsewhere if len(elsewhere) else samples.loc[samples.split == "test", ["path", "label"]]
 
 
 def require_same_classes(folder: str | os.PathLike, table: str | os.PathLike) -> None:

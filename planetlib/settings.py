@@ -14,7 +14,8 @@ from planetlib import PlanetlibError, require_known
 _HERE = Path(__file__).resolve().parent.parent
 #: the clone; where planetlib was installed without one, the current folder
 PROJECT = _HERE if (_HERE / "notebooks" / "01_explore_and_augment.ipynb").is_file() else Path.cwd()
-FIXTURE = PROJECT / "data" / "fixture"
+#: the embedded pictures: those to train on, others of the same classes from elsewhere, and some of none of them
+FIXTURE, ELSEWHERE, STRANGERS = (PROJECT / "data" / name for name in ("fixture", "elsewhere", "strangers"))
 
 
 def _choice(default, says: str, least: float | None = None, most: float | None = None, among: tuple = ()) -> Any:

@@ -319,6 +319,7 @@ def notebooks(options) -> int:
     reports = run_notebooks(options.out, {name: value for name, value in named.items() if value}, options.store)
     print(*reports, sep="\n")
     print(f"checkpoints, evaluation, maps and predictions: {load_settings(data=options.data).run}")
+    print(f"to be read in a browser: {reports[0].resolve().as_uri()}")
     return 0
 
 

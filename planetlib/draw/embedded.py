@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy import ndarray as Array
 
+from planetlib.draw.camera import Drawn
 from planetlib.draw.outliers import OUTLIERS, draw_outlier
 from planetlib.draw.planets import PLANETS, SEEDS_PER_SET, draw_each, draw_planet
 from planetlib.draw.sky import write_labels
@@ -41,7 +42,7 @@ def write_embedded_sets(folder: Path | str) -> None:
             _save(picture, folder / "fixture" / name / f"{name}_{number:03d}", 85)
     _plant_flaws(folder / "fixture")
     for set_name, draw, kinds, count in (
-        ("elsewhere", draw_elsewhere, PLANETS, ELSEWHERE),
+        ("elsewhere", lambda *scene: draw_elsewhere(*scene).image, PLANETS, ELSEWHERE),
         ("strangers", draw_outlier, OUTLIERS, STRANGERS),
     ):
         pictures = iter(draw_each(draw, kinds, range(count), SIZE, SEED + 1))
@@ -50,9 +51,10 @@ def write_embedded_sets(folder: Path | str) -> None:
                 _save(next(pictures), folder / set_name / name / f"{name}_{number:03d}", 75)
 
 
-def draw_elsewhere(name: str, size: int, seed: int) -> Array:
-    """A planet through a small telescope, uint8 (size, size, 3): blurred, noisy, in colours of its own, captioned."""
-    image = draw_planet(name, size, seed).image.astype(np.float32)
+def draw_elsewhere(name: str, size: int = SIZE, seed: int = 0) -> Drawn:
+    """A planet through a small telescope: blurred, noisy, in colours of its own, at times captioned."""
+    drawn = draw_planet(name, size, seed)
+    image = drawn.image.astype(np.float32)
     rng = np.random.default_rng([seed, 1, *name.encode()])
     image = cv2.GaussianBlur(image, (0, 0), draw_ratio(rng, 0.7, 2) * size / 224)
     image *= np.exp(rng.normal(0, 0.08, 3)).astype(np.float32)
@@ -60,7 +62,7 @@ def draw_elsewhere(name: str, size: int, seed: int) -> Array:
     picture = image.clip(0, 255).astype(np.uint8)
     if rng.random() < 0.5:
         write_labels(picture, rng)
-    return picture
+    return Drawn(picture, drawn.mask)
 
 
 def _draw_usual(name: str, size: int, seed: int) -> Array:
