@@ -56,7 +56,7 @@ class Checkpoint:
         class_names: in the order of the logits.
         image_size: side of the square in pixels; `fit` is how a picture is fitted to it, `pad` or `squash`.
         outlier_kinds: what else it learnt to tell; their logits come after those of the classes.
-        phase: `head` or `finetune`, which made it; `epoch` of that phase, from 1; `metrics` of that epoch in validation.
+        phase: `head` or `finetune`, which made it; `epoch`, from 1, is its best one, and `metrics` that one's.
         temperature: logits are divided by it before the softmax.
         detector: of strangers, see `planetlib.calibrate`; empty until the phase is calibrated.
         unknown_threshold: a picture whose score for «none of these» is above this is `unknown`.

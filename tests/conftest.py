@@ -14,7 +14,7 @@ from astropy.io import fits
 from PIL import ExifTags, Image
 
 import tests.toy  # noqa: F401 - adds the backbone `toy`
-from planetlib.data import make_samples
+from planetlib.data import check_samples, find_samples, split_samples
 from planetlib.settings import Settings
 from planetlib.train import train_phase
 
@@ -47,7 +47,7 @@ def fixture_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def samples(fixture_folder):
     """The samples table of `fixture_folder`; take a copy before changing it."""
-    return make_samples(fixture_folder, progress=False)
+    return split_samples(check_samples(find_samples(fixture_folder)))
 
 
 def draw_disc(rng: np.random.Generator, colour, side: int = 48) -> np.ndarray:

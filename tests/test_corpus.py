@@ -74,7 +74,7 @@ def test_every_oddity_has_a_row_with_a_status_and_a_reason(classifier, odd_folde
     assert set(noted) == {"first of several frames", "first of 2 planes"} and len(noted) == 7
     written = restore(pd.read_csv(tmp_path / "p.csv", dtype=dict.fromkeys(WORDS, str), keep_default_na=False))
     assert written.path.tolist() == table.path.tolist() and written.note.tolist() == table.note.tolist()
-    checked = check_samples(table[["path"]], progress=False)
+    checked = check_samples(table[["path"]])
     assert (checked.status == table.status.replace("unknown", "ok")).all() and (checked.error == table.error).all()
 
 
