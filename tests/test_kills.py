@@ -200,7 +200,7 @@ def test_a_download_that_is_killed_again_and_again_leaves_whole_files(processes,
 
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=served)) as server:
         threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
-        job = fetch_planets, got, f"http://127.0.0.1:{server.server_port}", tmp_path / "listing.csv", False
+        job = fetch_planets, got, f"http://127.0.0.1:{server.server_port}", tmp_path / "listing.csv"
         anew = partial(shutil.rmtree, got, ignore_errors=True)
         kill_often(processes, job, anew, check, finished, amount(0, 50), every=3)
         server.shutdown()
