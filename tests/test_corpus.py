@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from planetlib.batch.stream import WORDS, write_predictions
-from planetlib.classify import Classifier, gather_inputs
+from planetlib.classify import gather_inputs
 from planetlib.data import check_samples, path_text
 from planetlib.files.tables import restore
 from tests.conftest import encode
@@ -18,11 +18,6 @@ from tests.conftest import encode
 CORPUS = os.environ.get("PLANETLIB_CORPUS")  # taken before the tests clear the environment
 HOSTILE_NAMES = ["two\nlines", "a\rb", "tab\t", "a \"b\" 'c'", "é木", "\u202egnp", "\x1b[31m", "=1+1", "+1", "-1", "@x",
                  "<img src=x onerror=alert(1)>", "a;=b", "$x$", "n" * 251]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def classifier(trained_run) -> Classifier:
-    return Classifier.load(trained_run.run, device="cpu")
 
 
 @pytest.fixture

@@ -21,11 +21,6 @@ from planetlib.study.faithful import (
 from planetlib.transforms import to_tensor
 
 
-@pytest.fixture(scope="module")
-def classifier(trained_run) -> Classifier:
-    return Classifier.load(trained_run.run, device="cpu")
-
-
 @pytest.fixture
 def ramp() -> np.ndarray:
     """A map, more important to the right; 20 × 20."""

@@ -284,7 +284,7 @@ def test_an_interrupt_says_what_is_saved_and_how_to_go_on(many, trained_run, tmp
 @pytest.mark.soak
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here, which tells memory")
 def test_memory_does_not_grow_with_the_number_of_inputs(many, amount, trained_run, tmp_path):
-    early, pictures = amount((300, 1200), (1_000, 100_000))
+    early, pictures = amount((200, 700), (1_000, 100_000))
     folder, out = many(pictures, 1000), tmp_path / "out"
     started, memory = time.perf_counter(), []
     with start_predict(folder, "--run", trained_run.run, "--out", out) as process:
@@ -304,7 +304,7 @@ def test_memory_does_not_grow_with_the_number_of_inputs(many, amount, trained_ru
 
 @pytest.mark.soak
 def test_ten_thousand_class_folders_do_not_hang_the_check(many, amount, tmp_path, capsys):
-    folders = amount(300, 10_000)
+    folders = amount(100, 10_000)
     folder, started = many(folders, 1), time.perf_counter()
     assert find_samples(folder).label.nunique() == folders
     found = time.perf_counter() - started

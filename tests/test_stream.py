@@ -14,11 +14,6 @@ NAMES = ["a.png", 'quo"te.png', "line\nbreak.png", '"\n".png', "comma, semicolon
 
 
 @pytest.fixture(scope="module")
-def classifier(trained_run) -> Classifier:
-    return Classifier.load(trained_run.run, device="cpu")
-
-
-@pytest.fixture(scope="module")
 def inputs(samples, tmp_path_factory) -> list[tuple[str, str]]:
     """Eight files, four of whose names break lines, quotes or a spreadsheet; one is no picture."""
     folder = tmp_path_factory.mktemp("named")
@@ -57,9 +52,7 @@ def resume(call: tuple, path: Path) -> pd.DataFrame:
     return pd.concat(predict_resumably(classifier, inputs, path, batch_size, resume=True), ignore_index=True)
 
 
-def test_a_stopped_call_leaves_its_rows_and_the_older_table_and_gives_the_rows_again(
-    classifier, inputs, stopped, whole
-):
+def test_a_stopped_call_leaves_its_rows_which_come_again_and_the_older_table(classifier, inputs, stopped, whole):
     done = Path(f"{stopped}.part").read_bytes()
     assert whole.startswith(done) and len(pd.read_csv(f"{stopped}.part")) == 6
     assert stopped.read_text() == "what was there before"
