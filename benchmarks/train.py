@@ -12,7 +12,7 @@ caches, and prints a table, which it also writes as `table.md`; the clock of eve
 | `reference` | the recipe of the reference project from files: 15 and 85 epochs, batch 16, decoding in each epoch |
 | `fastai` | `vision_learner` and `fine_tune(5)` with fastai's defaults; needs the extra `[benchmarks]` |
 
-All have the same split (`planetlib.data.make_samples`) and the same weights to begin with. The clock starts with the
+All have the same split (`planetlib.data.split_samples`) and the same weights to begin with. The clock starts with the
 process, so it has the imports in it; testing after each epoch is taken out. «until 99 %» is the first epoch with that
 test accuracy, «for good» the first from which on no epoch is below. `--limit` stops a run; what it did not reach counts
 as longer than all it did. `--profile short` takes seconds on the embedded pictures, and its figures mean nothing.
@@ -106,12 +106,12 @@ def main(arguments: list[str] | None = None) -> None:
         engine, table, seed, started, limit, short = json.loads(options.work)
         print(json.dumps(run_engine(engine, Path(table), seed, started, limit, short)))
         return
-    from planetlib.data import make_samples
+    from planetlib.data import check_samples, find_samples, split_samples
 
     found = []
     for seed in options.seeds:
         table = options.out / f"samples{seed}.csv"
-        write_table(make_samples(options.data.resolve(), seed, False), table)
+        write_table(split_samples(check_samples(find_samples(options.data.resolve())), seed), table)
         for engine in options.engines:
             found.append(start_engine(engine, table, seed, options.limit, options.profile == "short"))
             write_table(pd.concat(found), options.out / "epochs.csv")

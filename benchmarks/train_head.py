@@ -28,7 +28,7 @@ from torchvision import transforms
 
 from benchmarks.tables import format_table, make_parser, print_table, say_spread
 from benchmarks.trainers import SHORT, Clock, Peer
-from planetlib.data import make_samples
+from planetlib.data import check_samples, find_samples, split_samples
 from planetlib.files.tables import write_table
 from planetlib.settings import Settings, load_settings
 from planetlib.train import Alone, Phase
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="(default: all)")
     options = parser.parse_args(arguments)
     short = options.profile == "short"
-    epochs, samples, rows = 2 if short else EPOCHS, make_samples(options.data, 0, False), []
+    epochs, samples, rows = 2 if short else EPOCHS, split_samples(check_samples(find_samples(options.data))), []
     choices = {**(SHORT if short else {}), "head_epochs": epochs, "patience": epochs, "drawn": 0, "outliers": 0}
     with tempfile.TemporaryDirectory() as folder:
         settings = load_settings("full", data=options.data, run=Path(folder) / "run", **choices)

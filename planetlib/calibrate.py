@@ -23,14 +23,9 @@ LOSS_WEIGHT = 0.133
 
 
 def calibrate(checkpoint: Checkpoint, train: FrozenFeatures, val: FrozenFeatures) -> Checkpoint:
-    """Fits temperature, detector and threshold of a checkpoint.
+    """Fits temperature, detector and threshold to the checkpoint of a phase that has ended.
 
     The detector learns from a view that the training saw; temperature and threshold are fitted on validation views.
-
-    Args:
-        checkpoint: of a phase that has ended.
-        train: the features it was trained with.
-        val: those it was validated with.
 
     Returns:
         The checkpoint with all of these. `calibration` has the validation pictures' mean log loss before and after,
@@ -48,8 +43,8 @@ def calibrate(checkpoint: Checkpoint, train: FrozenFeatures, val: FrozenFeatures
     is_known = labels < known
     temperature = fit_temperature(logits[is_known], labels[is_known])
     found = {
-        "log_loss_before": float(functional.cross_entropy(logits[is_known], labels[is_known])),
-        "log_loss_after": float(functional.cross_entropy(logits[is_known] / temperature, labels[is_known])),
+        f"log_loss_{when}": float(functional.cross_entropy(logits[is_known] / divisor, labels[is_known]))
+        for when, divisor in (("before", 1), ("after", temperature))
     }
     fitted: dict[str, Any] = {"temperature": temperature, "calibration": found}
     if checkpoint.outlier_kinds:
@@ -69,12 +64,9 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     may be of any class is counted beside them: targets fall short of certainty by 1 / (N + 1), as in Platt scaling
     (Platt 1999, "Probabilistic outputs for support vector machines", section 2.2).
 
-    Args:
-        logits: (N, classes).
-        labels: class numbers (N,).
-
     Returns:
-        What logits are to be divided by, 0.05 to 20; above 1 it makes a network less sure.
+        What logits (N, classes) are to be divided by, 0.05 to 20, given class numbers (N,); above 1 it makes a network
+        less sure.
     """
     from scipy.optimize import minimize_scalar
 

@@ -12,10 +12,10 @@ import os
 import pickle
 import reprlib
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, get_args, get_origin
 
 import torch
 from safetensors import SafetensorError
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from planetlib import PlanetlibError
 from planetlib.files.whole import open_whole
-from planetlib.model import BACKBONES, DETECTOR_STAGES, HEADS, Network
+from planetlib.model import DETECTOR_STAGES, Network
 from planetlib.settings import CHOICES
 from planetlib.transforms import RECIPES
 
@@ -44,8 +44,7 @@ class CheckpointError(PlanetlibError):
 
 def library_versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
-    packages = ("torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless")
-    return {name: version(name) for name in packages}
+    return {name: version(name) for name in "torch torchvision timm numpy pillow opencv-python-headless".split()}
 
 
 @dataclass
@@ -53,23 +52,17 @@ class Checkpoint:
     """All that inference needs.
 
     Attributes:
-        backbone: a name in `BACKBONES`.
-        head: `linear` or `reference`.
+        backbone, head: as `Network` takes them.
         class_names: in the order of the logits.
-        image_size: side of the square in pixels.
-        fit: how a picture is fitted to it, `pad` or `squash`.
-        state_dict: the weights.
+        image_size: side of the square in pixels; `fit` is how a picture is fitted to it, `pad` or `squash`.
         outlier_kinds: what else it learnt to tell; their logits come after those of the classes.
-        phase: `head` or `finetune`, which made it.
-        epoch: of that phase, from 1.
-        metrics: of that epoch, on the validation split.
+        phase: `head` or `finetune`, which made it; `epoch`, from 1, is its best one, and `metrics` that one's.
         temperature: logits are divided by it before the softmax.
         detector: of strangers, see `planetlib.calibrate`; empty until the phase is calibrated.
         unknown_threshold: a picture whose score for «none of these» is above this is `unknown`.
         calibration: what was found when temperature, detector and threshold were fitted.
         recipe: `Settings.recipe_choices()`.
         data_fingerprint: `fingerprint_samples` of the table it was trained on.
-        versions: `library_versions()` at the time.
     """
 
     backbone: str
@@ -127,10 +120,24 @@ class Checkpoint:
             groups.setdefault(group, {})[name] = tensor
         if sorted([*words, *groups]) != sorted(entry.name for entry in dataclasses.fields(cls)):
             raise CheckpointError(f"{path}: got other entries than a checkpoint of format {CHECKPOINT_FORMAT} has")
-        for name, (good, wanted) in _check(words).items():
-            if not good:
+        kinds = {entry.name: entry.type for entry in dataclasses.fields(cls)}
+        for name, value in words.items():
+            if not _is_a(value, kinds[name]):
+                raise CheckpointError(f"{path}: {name} is {reprlib.repr(value)}; expected {kinds[name]}")
+        checkpoint = cls(**{**words, **groups})
+        least, most = CHOICES["image_size"].metadata["bounds"]
+        classes, names = checkpoint.class_names, checkpoint.class_names + checkpoint.outlier_kinds
+        expected = {  # where a stranger may ask for nonsense, or for more memory than there is
+            "fit": (checkpoint.fit in RECIPES.values(), "pad or squash"),
+            "class_names": (len(classes) >= 2 and len(names) <= MOST_CLASSES, f"2 to {MOST_CLASSES}"),
+            "outlier_kinds": (len(set(names)) == len(names), "none twice, nor that of a class"),
+            "image_size": (least <= checkpoint.image_size <= most, f"{least} to {most}"),
+            "temperature": (checkpoint.temperature > 0, "above 0"),
+        }
+        for name, (is_good, wanted) in expected.items():
+            if not is_good:
                 raise CheckpointError(f"{path}: {name} is {reprlib.repr(words[name])}; expected {wanted}")
-        return cls(**words, state_dict=groups["state_dict"], detector=groups["detector"])
+        return checkpoint
 
     def digest(self) -> str:
         """16 hexadecimal digits that change when anything in the checkpoint does."""
@@ -146,8 +153,7 @@ class Checkpoint:
         """The model with these weights, in evaluation mode, channels last.
 
         Raises:
-            CheckpointError: a tensor is missing, of no use, or of another shape or type than backbone, head and classes
-                ask for.
+            CheckpointError: the tensors are not those that backbone, head and classes ask for.
         """
         outputs = len(self.class_names) + len(self.outlier_kinds)
         model = Network(self.backbone, outputs, self.head, weights="random")
@@ -171,64 +177,39 @@ def _digest(tensors: dict[str, Tensor], words: dict) -> str:
     return digest.hexdigest()
 
 
-def _check(words: dict) -> dict[str, tuple[bool, str]]:
-    """What a stranger may have altered: each entry of the JSON, whether it can be used, and what can."""
-    among = {"backbone": BACKBONES, "head": HEADS, "fit": RECIPES.values(), "phase": ("", *PHASES)}
-    facts = {name: (words[name] in list(known), f"one of {sorted(known)}") for name, known in among.items()}
-    classes, kinds, recipe, versions = (words[name] for name in ("class_names", "outlier_kinds", "recipe", "versions"))
-    facts["class_names"] = _are_names(classes) and len(classes) >= 2, "two or more different names"
-    good = _are_names(kinds) and _are_names(classes) and not set(kinds) & set(classes)
-    facts["outlier_kinds"] = good, "different names that are none of a class"
-    least, most = CHOICES["image_size"].metadata["bounds"]
-    size, epoch, threshold = words["image_size"], words["epoch"], words["unknown_threshold"]
-    facts["image_size"] = type(size) is int and least <= size <= most, f"{least} to {most}"
-    facts["epoch"] = type(epoch) is int and epoch >= 0, "a whole number, 0 or more"
-    facts["temperature"] = _are_numbers([words["temperature"]]) and words["temperature"] > 0, "a number above 0"
-    facts["unknown_threshold"] = _are_numbers([threshold]), "a number"
-    for name in ("metrics", "calibration"):
-        values = words[name]
-        facts[name] = isinstance(values, dict) and _are_numbers(values.values()), "numbers by name"
-    good = isinstance(recipe, dict) and type(recipe.get("seed", 0)) is int
-    facts["recipe"] = good, "choices by name, the seed a whole number"
-    facts["data_fingerprint"] = isinstance(words["data_fingerprint"], str), "a word"
-    good = isinstance(versions, dict) and all(isinstance(value, str) for value in versions.values())
-    return facts | {"versions": (good, "versions by name")}
-
-
-def _are_names(names) -> bool:
-    good = isinstance(names, list) and len(names) <= MOST_CLASSES and all(isinstance(name, str) for name in names)
-    return good and len(set(names)) == len(names)
-
-
-def _are_numbers(values: Iterable) -> bool:
-    """Whether all are finite; a whole number of JSON may be larger than any float."""
-    return all(type(value) in (int, float) and abs(value) <= sys.float_info.max for value in values)
+def _is_a(value: Any, kind: Any) -> bool:
+    """Whether a value from JSON is of an annotated type; a float is a finite number, however it was written."""
+    parts = get_args(kind)
+    if get_origin(kind) is dict:
+        return isinstance(value, dict) and all(_is_a(one, parts[1]) for one in value.values())
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(_is_a(one, parts[0]) for one in value)
+    if kind is float:
+        return type(value) in (int, float) and abs(value) <= sys.float_info.max  # a whole number may be above it
+    return type(value) is kind
 
 
 def _require_alike(what: str, got: dict[str, Tensor], expected: dict[str, Tensor], of: str) -> None:
     """Raises CheckpointError where names, shapes or types differ, or a value is not finite."""
-    if names := sorted(set(got) ^ set(expected)):
-        said = f"{what}: got {len(got)} tensors, expected the {len(expected)} {of}"
-        raise CheckpointError(f"{said}; not in both: {reprlib.repr(names)}")
-    for name, value in expected.items():
-        kinds = [f"{tuple(tensor.shape)} {tensor.dtype}" for tensor in (got[name], value)]
-        if kinds[0] != kinds[1]:
-            raise CheckpointError(f"{what}: '{name}' is {kinds[0]}; expected {kinds[1]}, {of}")
-        if not got[name].isfinite().all():
-            raise CheckpointError(f"{what}: '{name}' is not finite; expected numbers")
+    for name in sorted({*got, *expected}):
+        found, wanted = (
+            f"{tuple(tensors[name].shape)} {tensors[name].dtype}" if name in tensors else "absent"
+            for tensors in (got, expected)
+        )
+        if found == wanted and not got[name].isfinite().all():
+            found = "not finite"
+        if found != wanted:
+            raise CheckpointError(f"{what}: '{name}' is {found}; expected {wanted}, {of}")
 
 
 def find_checkpoint(run: str | os.PathLike) -> Path:
-    """The checkpoint to use of a run folder: that of the last phase that has one; a file is given back as it is.
+    """The checkpoint of a run folder's last phase that has one, or the file that is named.
 
     Raises:
         CheckpointError: there is none.
     """
-    run = Path(run)
-    if run.is_file():
-        return run
-    for phase in reversed(PHASES):
-        if (path := run / f"{phase}.safetensors").is_file():
+    for path in (Path(run), *(Path(run, f"{phase}.safetensors") for phase in reversed(PHASES))):
+        if path.is_file():
             return path
     raise CheckpointError(f"{run}: no checkpoint there", do=f"'planetlib train --run {run}' or notebook 02 makes it")
 
@@ -246,5 +227,4 @@ def read_state(path: str | os.PathLike) -> dict:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, LookupError) as error:
-        said = f"{path}: damaged ({reprlib.repr(str(error))})"
-        raise CheckpointError(said, do="--overwrite starts anew") from error
+        raise CheckpointError(f"{path}: damaged ({reprlib.repr(str(error))})", do="--overwrite starts anew") from error

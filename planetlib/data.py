@@ -6,7 +6,7 @@ The table (pandas) has the columns `path, label, split, sha256, group`. Files ar
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,8 +31,8 @@ IN_MEMORY_BYTES = 1 << 30  # decoded pictures beyond this lie in a memory-mapped
 def find_images(folder: str | os.PathLike) -> list[Path]:
     """Image files of a folder at any depth, by suffix, sorted; hidden files and folders are left out.
 
-    Links to folders are not followed, as they may lead in circles or anywhere. They are listed as they stand, and so
-    are folders that may not be looked into: both turn up as unreadable, so that nothing is left out unseen.
+    Links to folders, which may lead in circles, are listed as they stand, and so are folders that may not be looked
+    into: both turn up as unreadable, so that nothing is left out unseen.
 
     Raises:
         DataError: no such folder.
@@ -61,13 +61,7 @@ def path_text(path: str | os.PathLike) -> str:
 
 
 def find_samples(folder: str | os.PathLike) -> pd.DataFrame:
-    """Lists a folder of class folders.
-
-    Args:
-        folder: has one sub-folder for each class; pictures lie in it at any depth.
-
-    Returns:
-        `path, label`, sorted by both. Nothing is opened yet.
+    """The pictures in a folder that has a sub-folder for each class: `path, label`, sorted. Nothing is opened yet.
 
     Raises:
         DataError: no such folder, or fewer than two classes with pictures in it.
@@ -108,18 +102,14 @@ def require_same_classes(folder: str | os.PathLike, table: str | os.PathLike) ->
         )
 
 
-def check_samples(samples: pd.DataFrame, progress: bool = True) -> pd.DataFrame:
-    """Opens and decodes every file.
-
-    Args:
-        samples: has `path`.
-        progress: show a bar.
+def check_samples(samples: pd.DataFrame) -> pd.DataFrame:
+    """Opens and decodes every file of a table with `path`.
 
     Returns:
         `samples` with `status` (`ok`, `unreadable`), `error`, `note` (such as `first of several frames`), `format`,
         `mode`, `width`, `height`, `bytes`, `sha256`.
     """
-    facts = list(_in_threads(_check_file, samples.path, "checking", progress))
+    facts = list(_in_threads(_check_file, samples.path, "checking"))
     return samples.reset_index(drop=True).join(pd.DataFrame(facts))
 
 
@@ -140,13 +130,12 @@ def split_samples(checked: pd.DataFrame, seed: int = 0, test_share: float = TEST
     the shares hold for each, and each split has at least one picture of every class.
 
     Args:
-        checked: what `check_samples` returns, or `audit_samples`, which adds `group`; without it only equal files share
-            a group.
+        checked: by `check_samples`, or by `audit_samples`, which adds `group`; without it only equal files share one.
         seed: of the deal.
         test_share: of each class, set aside for the test.
 
     Returns:
-        The samples table: `path, label, split, sha256, group`, in the order of `checked`, without unreadable files.
+        The samples table, in the order of `checked`, without unreadable files.
 
     Raises:
         DataError: a class has fewer different readable pictures than there are splits.
@@ -186,20 +175,8 @@ def _deal(sizes: dict[int, int], test_share: float) -> dict[int, str]:
     return split_of | dict.fromkeys(left, "train")
 
 
-def make_samples(folder: str | os.PathLike, seed: int = 0, progress: bool = True) -> pd.DataFrame:
-    """Finds, checks and splits a folder of class folders; returns the samples table. Only equal files are grouped.
-
-    Raises:
-        DataError: as `find_samples` and `split_samples`.
-    """
-    return split_samples(check_samples(find_samples(folder), progress), seed)
-
-
 def load_pixels(paths: Iterable, size: int, fit: str, progress: bool = True) -> np.ndarray:
-    """Decodes and fits each picture once.
-
-    Returns:
-        uint8 (N, size, size, 3): in memory up to 1 GiB, beyond that memory-mapped from a file without a name.
+    """Decodes and fits each picture once: uint8 (N, size, size, 3); beyond 1 GiB memory-mapped from a nameless file.
 
     Raises:
         UnreadableImage: a picture has become unreadable since it was checked.
@@ -207,19 +184,16 @@ def load_pixels(paths: Iterable, size: int, fit: str, progress: bool = True) -> 
     paths = list(paths)
     shape = (len(paths), size, size, 3)
     decoded = _in_threads(lambda path: fit_to_square(read_image(path), size, fit), paths, "decoding", progress)
-    if np.prod(shape) > IN_MEMORY_BYTES:
-        file = tempfile.TemporaryFile(prefix="planetlib")
-        for picture in decoded:  # written in turn: in mapped memory, a full disk would kill the process without a word
-            file.write(picture.tobytes())
-        file.flush()
-        return np.memmap(file, np.uint8, "r+", shape=shape)
-    pixels = np.empty(shape, np.uint8)
-    for index, picture in enumerate(decoded):
-        pixels[index] = picture
-    return pixels
+    if np.prod(shape) <= IN_MEMORY_BYTES:
+        return np.fromiter(decoded, np.dtype((np.uint8, shape[1:])), len(paths))
+    file = tempfile.TemporaryFile(prefix="planetlib")
+    for picture in decoded:  # written in turn: in mapped memory, a full disk would kill the process without a word
+        file.write(picture.tobytes())
+    file.flush()
+    return np.memmap(file, np.uint8, "r+", shape=shape)
 
 
-def _in_threads(function, items: Iterable, what: str, progress: bool) -> Iterable:
+def _in_threads(function: Callable, items: Iterable, what: str, progress: bool = True) -> Iterable:
     """Maps over items in order; decoding lets go of Python's lock, so threads do."""
     items = list(items)
     with ThreadPoolExecutor(os.cpu_count()) as pool:

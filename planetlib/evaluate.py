@@ -39,16 +39,12 @@ class Evaluation:
     wrong: pd.DataFrame
 
 
-def evaluate_predictions(predictions: pd.DataFrame, bins: int = 10) -> Evaluation:
-    """Scores the rows whose label is known and whose picture could be read.
+def evaluate_predictions(predictions: pd.DataFrame) -> Evaluation:
+    """Scores the rows of the predictions table whose label is known and whose picture could be read.
 
     A picture that is called unknown counts by the class that was likeliest. Classes of which there is no picture count
     as columns of the confusion matrix only. Pictures whose label is none of the network's classes count for nothing but
     `score_strangers`.
-
-    Args:
-        predictions: the predictions table.
-        bins: of confidence, equally wide, for calibration.
 
     Raises:
         DataError: no row has both a label, one of the network's classes, and a prediction.
@@ -65,10 +61,12 @@ def evaluate_predictions(predictions: pd.DataFrame, bins: int = 10) -> Evaluatio
     by_class = pd.DataFrame({name: report[name] for name in labels}).T
     by_class.columns = ["precision", "recall", "f1", "images"]
     by_class["images"] = by_class.images.astype(int)
-    by_class["right"] = [int(right[known.label == name].sum()) for name in labels]
+    counts = confusion_matrix(known.label, known.predicted, labels=names)
+    confusion = pd.DataFrame(counts, pd.Index(names, name="true"), pd.Index(names, name="predicted")).loc[labels]
+    by_class["right"] = [confusion.at[name, name] for name in labels]
     by_class["accuracy"] = by_class.right / by_class.images
     by_class[["low", "high"]] = [wilson_interval(row.right, row.images) for row in by_class.itertuples()]
-    calibration = calibration_table(known.confidence.to_numpy(), right, bins)
+    calibration = calibration_table(known.confidence.to_numpy(), right)
     gaps = (calibration.confidence - calibration.accuracy).abs()
     summary: dict[str, float | None] = {
         "images": len(known),
@@ -82,11 +80,8 @@ def evaluate_predictions(predictions: pd.DataFrame, bins: int = 10) -> Evaluatio
     }
     if is_stranger.any():
         summary |= score_strangers(known, labelled[is_stranger])
-    counts = confusion_matrix(known.label, known.predicted, labels=names)
-    confusion = pd.DataFrame(counts, pd.Index(names, name="true"), pd.Index(names, name="predicted")).loc[labels]
-    return Evaluation(
-        summary, by_class, confusion, calibration, known[~right].sort_values("confidence", ascending=False)
-    )
+    wrong = known[~right].sort_values("confidence", ascending=False)
+    return Evaluation(summary, by_class, confusion, calibration, wrong)
 
 
 def choose_pictures(samples: pd.DataFrame, class_names: Iterable[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -114,11 +109,7 @@ def class_columns(predictions: pd.DataFrame) -> dict[str, str]:
 
 
 def score_strangers(known: pd.DataFrame, strangers: pd.DataFrame) -> dict[str, float]:
-    """How well pictures of none of the classes are told from those of the classes.
-
-    Args:
-        known: rows of the predictions table whose label is one of the network's classes.
-        strangers: rows whose label is none of them.
+    """How well strangers are told from pictures of the classes, both rows of the predictions table.
 
     Returns:
         `unknowns`, how many; `unknown_auroc`, the area under the ROC curve; `unknowns_let_through`, the share that is
@@ -151,18 +142,10 @@ def wilson_interval(right: int, images: int, confidence: float = 0.95) -> tuple[
 
 
 def calibration_table(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> pd.DataFrame:
-    """Mean confidence and accuracy in equally wide bins of confidence.
+    """Mean confidence and accuracy in equally wide bins of confidence: `confidence, accuracy, images`, no empty ones.
 
     The expected calibration error is the mean of |confidence − accuracy| weighted by images
-    (Guo et al. 2017, arXiv:1706.04599, equation 3).
-
-    Args:
-        confidence: (N,), 0–1.
-        right: (N,), bool.
-        bins: how many.
-
-    Returns:
-        `confidence, accuracy, images`, without empty bins.
+    (Guo et al. 2017, arXiv:1706.04599, equation 3). `confidence` is (N,) of 0–1, `right` is (N,) of bool.
     """
     number = np.minimum((confidence * bins).astype(int), bins - 1)
     table = pd.DataFrame({"bin": number, "confidence": confidence, "accuracy": right, "images": 1})
@@ -171,25 +154,21 @@ def calibration_table(confidence: np.ndarray, right: np.ndarray, bins: int = 10)
 
 def write_evaluation(evaluation: Evaluation, predictions: pd.DataFrame, folder: str | os.PathLike) -> None:
     """Writes `predictions.csv, report.csv, report.json, confusion.csv, calibration.csv` into a folder."""
-    folder = Path(folder)
-    write_table(predictions, folder / "predictions.csv")
-    write_table(evaluation.by_class.rename_axis("class").reset_index(), folder / "report.csv")
-    write_table(evaluation.confusion.reset_index(), folder / "confusion.csv")
-    write_table(evaluation.calibration, folder / "calibration.csv")
+    write_table(predictions, Path(folder, "predictions.csv"))
+    write_table(evaluation.by_class.rename_axis("class").reset_index(), Path(folder, "report.csv"))
+    write_table(evaluation.confusion.reset_index(), Path(folder, "confusion.csv"))
+    write_table(evaluation.calibration, Path(folder, "calibration.csv"))
     report = {**evaluation.summary, "classes": evaluation.by_class.to_dict("index")}
-    with open_whole(folder / "report.json") as file:
+    with open_whole(Path(folder, "report.json")) as file:
         file.write((json.dumps(report, indent=2) + "\n").encode())
 
 
 def rank_doubts(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Readable rows of the predictions table, the least believed label first.
+    """Readable rows of the predictions table with `doubt`, 0–1, the least believed label first.
 
     A label is doubted as much as its probability lacks to 1 (self-confidence, Northcutt et al. 2021,
     arXiv:1911.00068). Pictures that the network was trained on are believed too easily: a wrong label that it learnt
     by heart stays hidden.
-
-    Returns:
-        The rows with `doubt`, 0–1.
     """
     readable = predictions[predictions.status != "unreadable"]
     doubt = [1 - row.get(f"prob_{row.label}", 0.0) for _, row in readable.iterrows()]

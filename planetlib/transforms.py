@@ -27,15 +27,9 @@ Transform = Callable[[Tensor], Tensor]
 
 
 def fit_to_square(image: np.ndarray, size: int, fit: str = "pad") -> np.ndarray:
-    """Resizes a picture to a square.
+    """Resizes a picture, uint8 (H, W, 3), to uint8 (size, size, 3).
 
-    Args:
-        image: uint8 (H, W, 3).
-        size: side of the square in pixels.
-        fit: `pad` keeps the aspect and centres the picture on black; `squash` does not keep the aspect.
-
-    Returns:
-        uint8 (size, size, 3).
+    `pad` keeps the aspect and centres the picture on black; `squash` does not keep the aspect.
     """
     top, left, height, width = content_box(image.shape[:2], size, fit)
     shrinks = height * width < image.shape[0] * image.shape[1]
@@ -72,9 +66,6 @@ def training_steps(recipe: str, size: int, strength: float | Mapping[str, float]
         recipe: a name in `RECIPES`.
         size: side of the square in pixels.
         strength: 0 changes nothing, 1 is the recipe, more is more; for all steps, or by name (1 for those not named).
-
-    Returns:
-        name → transform; apply them in order.
 
     Raises:
         PlanetlibError: unknown recipe or step.
@@ -127,10 +118,8 @@ def training_steps(recipe: str, size: int, strength: float | Mapping[str, float]
 class RandomLight:
     """Another camera: exposure, gamma and white balance.
 
-    Args:
-        gamma: largest exponent of the values in 0–1; the smallest is its inverse, and every ratio is equally likely.
-        gain: likewise, the factor of all channels.
-        balance: likewise, that of each channel.
+    `gamma` is the largest exponent of the values in 0–1, `gain` the largest factor of all channels, `balance` that of
+    each; the smallest are their inverses, and every ratio is equally likely.
     """
 
     def __init__(self, gamma: float, gain: float, balance: float):
@@ -201,15 +190,10 @@ def make_training_transform(
 
 
 def draw_augmented(transform: Transform, tensor: Tensor, *seed: int) -> Tensor:
-    """Applies a random transform with a seed of its own.
+    """Applies a random transform to uint8 (3, H, W) with a seed of its own: non-negative integers, however many.
 
     The draw depends on the seed alone, not on what was drawn before, nor on which process draws: so an epoch can be
     repeated exactly, with any number of workers.
-
-    Args:
-        transform: random.
-        tensor: uint8 (3, H, W).
-        *seed: any number of non-negative integers, such as seed, epoch, index.
     """
     with torch.random.fork_rng(devices=[]):
         # Not `torch.manual_seed`, which would seed the accelerator's generator too, and for good.

@@ -14,7 +14,8 @@ from astropy.io import fits
 from PIL import ExifTags, Image
 
 import tests.toy  # noqa: F401 - adds the backbone `toy`
-from planetlib.data import make_samples
+from planetlib.classify import Classifier
+from planetlib.data import check_samples, find_samples, split_samples
 from planetlib.settings import Settings
 from planetlib.train import train_phase
 
@@ -24,11 +25,16 @@ COLOURS = {"blue": (60, 90, 220), "green": (70, 200, 80), "red": (220, 60, 50)}
 
 @pytest.fixture(autouse=True, scope="session")
 def quiet_environment():
-    """No progress bars, and no settings of whoever runs the tests; processes that tests start inherit this."""
+    """No progress bars, no settings of whoever runs the tests, and one thread; processes that tests start inherit this.
+
+    Networks this small gain nothing from a second thread, and lose much by it where the processor is shared.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TQDM_DISABLE", "1")
+        patch.setenv("OMP_NUM_THREADS", "1")
         for name in [name for name in os.environ if name.startswith("PLANETLIB_")]:
             patch.delenv(name)
+        torch.set_num_threads(1)
         yield
 
 
@@ -47,7 +53,7 @@ def fixture_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def samples(fixture_folder):
     """The samples table of `fixture_folder`; take a copy before changing it."""
-    return make_samples(fixture_folder, progress=False)
+    return split_samples(check_samples(find_samples(fixture_folder)))
 
 
 def draw_disc(rng: np.random.Generator, colour, side: int = 48) -> np.ndarray:
@@ -57,17 +63,6 @@ def draw_disc(rng: np.random.Generator, colour, side: int = 48) -> np.ndarray:
     picture = rng.integers(0, 12, (side, side, 3), dtype=np.uint8)
     picture[np.hypot(rows - centre[0], columns - centre[1]) < radius] = colour
     return picture
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    """Networks this small gain nothing from a second thread, and lose much by it where the processor is shared."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")  # for processes that tests start
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        yield
-        torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -82,6 +77,12 @@ def trained_run(fixture_folder, samples, tmp_path_factory) -> Settings:
     for phase in ("head", "finetune"):
         train_phase(phase, settings, samples, progress=False)
     return settings
+
+
+@pytest.fixture(scope="session")
+def classifier(trained_run) -> Classifier:
+    """That of `trained_run`."""
+    return Classifier.load(trained_run.run, device="cpu")
 
 
 def encode(picture, format: str = "PNG", mode: str | None = None, **options) -> bytes:

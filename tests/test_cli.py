@@ -1,31 +1,25 @@
 """The command line: what each command prints, writes and returns, on good folders and on bad ones."""
 
-import contextlib
-import hashlib
 import json
 import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import ExifTags, Image
+from PIL import Image
 
 import planetlib.cli.commands
 from planetlib import __version__
 from planetlib.checkpoint import Checkpoint
 from planetlib.cli import main, make_parser
+from planetlib.data import check_samples, find_samples, split_samples
 from planetlib.explain import METHODS
-from planetlib.files.download import fetch_planets
 from planetlib.files.whole import LOCK, lock_folder
 from planetlib.images import read_image
 from planetlib.model import Network
@@ -74,20 +68,6 @@ def finished(fixture_folder, tmp_path_factory) -> Path:
     return folder
 
 
-@contextlib.contextmanager
-def no_room():
-    """No file may grow beyond 300 bytes; the system then refuses to write as it does on a full disk.
-
-    Around one call only: pytest itself may be writing to a file.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (300, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def copy_picture(source: str | Path, target: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(Path(source).read_bytes())
@@ -111,11 +91,8 @@ def test_every_command_has_help_that_lists_the_exit_codes(command, run):
     assert answer.code == 0 and answer.err == ""
     assert answer.out.startswith(f"usage: {f'planetlib {command}'.strip()} ")
     assert all(code in answer.out for code in ("0 done", "1 done, but", "2 not usable", "130 interrupted"))
-
-
-def test_help_names_every_command(run):
-    text = run("--help").out
-    assert re.findall(r"^    (\w+)", text, re.MULTILINE) == [name for name in COMMANDS if name and " " not in name]
+    if not command:
+        assert re.findall(r"^    (\w+)", answer.out, re.MULTILINE) == [name for name in COMMANDS[1:] if " " not in name]
 
 
 HEAVY = {"torch", "numpy", "pandas", "sklearn", "matplotlib", "ipywidgets", "cv2", "PIL"}
@@ -172,22 +149,10 @@ def test_the_version_is_the_librarys(run):
     assert run("--version") == (0, f"planetlib {__version__}\n", "")
 
 
-@pytest.mark.parametrize(
-    "arguments", ["", "data", "fly", "predict", "train --run b", "train --data a --run b --stage head"]
-)
-def test_an_incomplete_command_is_told_how_it_is_used(arguments, run):
-    answer = run(*arguments.split())
-    assert answer.code == 2 and answer.err.startswith("usage: planetlib ") and answer.out == ""
-
-
 OUT_OF_BOUNDS = [
-    ("train", "head-epochs", 0, 1, 1_000_000),
     ("train", "image-size", 31, 32, 4096),
-    ("train", "image-size", 10**9, 32, 4096),
     ("train", "seed", -1, 0, 2**32 - 1),
-    ("train", "head-lr", 0, 1e-12, 1000),
     ("train", "finetune-lr", "nan", 1e-12, 1000),
-    ("predict", "batch-size", 0, 1, 65_536),
     ("predict", "batch-size", 10**9, 1, 65_536),
 ]
 
@@ -200,24 +165,6 @@ def test_a_number_out_of_its_bounds_is_refused_with_them(
     answer = run(*order, f"--{option}={value}")
     assert answer.code == 2 and f"argument --{option}: got " in answer.err
     assert answer.err.rstrip().endswith(f"expected {least:g} to {most:g}") and not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("option, known", [("weights", "random"), ("head", "linear"), ("recipe", "robust")])
-def test_an_unknown_choice_is_answered_with_the_known_ones(option, known, run, fixture_folder, tmp_path):
-    answer = run("train", "--data", fixture_folder, "--run", tmp_path / "run", f"--{option}", "x")
-    assert answer.code == 2 and "'x'" in answer.err and known in answer.err and not (tmp_path / "run").exists()
-
-
-def test_an_unknown_backbone_is_answered_with_the_known_ones(run, fixture_folder, tmp_path):
-    message = run("train", "--data", fixture_folder, "--run", tmp_path, *TINY, "--backbone", "x").refused()
-    assert "'x'" in message and "efficientnet_lite0" in message
-
-
-def test_the_module_runs_as_a_program(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "planetlib", "data", "check", "--data", tmp_path / "nowhere"],
-                          capture_output=True, text=True)  # fmt: skip
-    assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith("planetlib: ")
-    assert f"{tmp_path / 'nowhere'}: no such folder" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_an_interrupt_gives_130_and_no_traceback(run, monkeypatch, fixture_folder):
@@ -294,66 +241,19 @@ def test_check_names_each_unreadable_file_and_returns_1(run, spoilt, tmp_path):
     assert pd.read_csv(tmp_path / "deep" / "checked.csv").status.value_counts().to_dict() == {"ok": 24, "unreadable": 2}
 
 
-def test_check_of_a_folder_without_class_folders_returns_2(run, fixture_folder):
-    message = run("data", "check", "--data", fixture_folder / "red").refused()
-    assert message.startswith(f"{fixture_folder / 'red'}: got 0 sub-folders") and "two or more classes" in message
-
-
-def test_split_writes_the_table_and_prints_what_it_holds(run, spoilt, tmp_path):
+def test_split_writes_the_table_with_whole_paths_and_prints_what_it_holds(run, spoilt, tmp_path, monkeypatch):
     before = contents(spoilt)
-    answer = run("data", "split", "--data", spoilt, "--out", tmp_path / "samples.csv")
+    monkeypatch.chdir(tmp_path)
+    answer = run("data", "split", "--data", "spoilt", "--out", "samples.csv", "--seed", 1, "--no-audit")
     assert answer.code == 1 and answer.err.splitlines() == [line.format(spoilt) for line in BAD_LINES]
-    table = pd.read_csv(tmp_path / "samples.csv")
-    assert list(table.columns) == ["path", "label", "split", "sha256", "group"]
-    assert table.split.value_counts().to_dict() == {"train": 18, "val": 3, "test": 3}
-    assert answer.out.splitlines()[-1].split() == ["red", "6", "1", "1"]
-    assert contents(spoilt) == before
+    expected = split_samples(check_samples(find_samples(spoilt)), 1)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "samples.csv"), expected, check_dtype=False)
+    assert answer.out.splitlines()[-1].split() == ["red", "6", "1", "1"] and contents(spoilt) == before
 
 
-def test_split_is_decided_by_the_seed(run, fixture_folder, tmp_path):
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        order = ["data", "split", "--data", fixture_folder, "--out", tmp_path / name, "--seed", seed, "--no-audit"]
-        assert run(*order).code == 0
-    first, again, other = ((tmp_path / name).read_bytes() for name in "abc")
-    assert first == again != other
-
-
-def test_split_writes_whole_paths_for_a_folder_named_from_here(run, fixture_folder, tmp_path, monkeypatch):
-    monkeypatch.chdir(fixture_folder.parent)
-    assert (
-        run("data", "split", "--data", fixture_folder.name, "--out", tmp_path / "samples.csv", "--no-audit").code == 0
-    )
-    assert all(Path(path).is_absolute() for path in pd.read_csv(tmp_path / "samples.csv").path)
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
-def test_fetch_downloads_what_is_missing_and_says_how_much(run, tmp_path, monkeypatch):
-    monkeypatch.setenv("no_proxy", "*")
-    copies = {f"{label}/{number}.png": f"{label}{number}".encode() for label in "ab" for number in range(2)}
-    for name, content in copies.items():
-        (tmp_path / "served" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "served" / name).write_bytes(content)
-    rows = [(name, len(content), hashlib.sha256(content).hexdigest()) for name, content in copies.items()]
-    pd.DataFrame(rows, columns=["file", "bytes", "sha256"]).to_csv(tmp_path / "listing.csv", index=False)
-    target = tmp_path / "planets"
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=tmp_path / "served")) as server:
-        thread = threading.Thread(target=server.serve_forever, args=[0.01])
-        thread.start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        monkeypatch.setattr(fetch_planets, "__defaults__", (url, tmp_path / "listing.csv", False))
-        first, second = run("data", "fetch", "--data", target), run("data", "fetch", "--data", target)
-        server.shutdown()
-        thread.join()
-        server.server_close()
-        (target / "a" / "0.png").unlink()
-        third = run("data", "fetch", "--data", target)
-    assert first == (0, f"{target}: 4 pictures downloaded, the set is whole\n", "")
-    assert second == (0, f"{target}: 0 pictures downloaded, the set is whole\n", "")
-    assert "a/0.png" in third.refused() and "again" in third.err
+def test_fetch_says_how_much_it_has_downloaded(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("planetlib.files.download.fetch_planets", lambda folder: 4)
+    assert run("data", "fetch", "--data", tmp_path) == (0, f"{tmp_path}: 4 pictures downloaded, the set is whole\n", "")
 
 
 # train
@@ -400,11 +300,6 @@ def test_resuming_a_finished_run_changes_nothing(run, finished, fixture_folder):
     assert contents(finished) == before
 
 
-def test_resuming_with_other_choices_is_refused(run, finished, fixture_folder):
-    message = run("train", "--data", fixture_folder, "--run", finished, "--resume", *TINY, "--batch-size", 4).refused()
-    assert message.startswith(f"{finished}: was made with batch_size 8 (now 4)")
-
-
 def test_resuming_with_other_classes_is_refused_and_names_them(run, spoilt, tmp_path):
     order = ["train", "--data", spoilt, "--run", tmp_path / "run", "--phase", "head", *TINY]
     run(*order)
@@ -423,23 +318,10 @@ def test_a_learning_rate_that_diverges_is_told(run, fixture_folder, tmp_path):
     )
 
 
-def test_the_second_phase_cannot_come_first(run, fixture_folder, tmp_path):
-    order = ["train", "--data", fixture_folder, "--run", tmp_path, "--phase", "finetune", *TINY]
-    assert "head.safetensors" in run(*order).refused()
-
-
 def test_an_unreadable_picture_is_named_and_the_rest_is_trained_on(run, spoilt, tmp_path):
     answer = run("train", "--data", spoilt, "--run", tmp_path / "run", "--phase", "head", *TINY)
     assert answer.code == 1 and answer.err.splitlines() == [line.format(spoilt) for line in BAD_LINES]
     assert (tmp_path / "run" / "head.safetensors").exists()
-
-
-def test_a_class_with_one_picture_is_named(run, spoilt, fixture_folder, tmp_path):
-    copy_picture(fixture_folder / "red" / "red 0.png", spoilt / "lonely" / "one.jpg")
-    (spoilt / "red" / "red 0.png").unlink()
-    message = run("train", "--data", spoilt, "--run", tmp_path / "run", *TINY).refused()
-    assert "'lonely' has 1" in message and "add pictures" in message
-    assert names(tmp_path / "run") == [LOCK]
 
 
 # crossval
@@ -572,11 +454,6 @@ def test_predict_goes_on_after_a_bad_file_and_names_it(predict, nested, fixture_
     )
 
 
-def test_predict_of_good_files_returns_0(predict, fixture_folder):
-    answer, table = predict(fixture_folder / "red")
-    assert answer.code == 0 and answer.err == "" and (table.predicted == "red").mean() > 0.8
-
-
 def test_predict_draws_every_picture_also_those_of_equal_name(predict, nested, tmp_path):
     predict(nested)
     drawn = ["000000_same.jpg", "000001_bad.jpg", "000002_same.jpg", "000003_la lune à midi, 1.jpg", "000004_x.jpg"]
@@ -587,17 +464,15 @@ def test_predict_draws_every_picture_also_those_of_equal_name(predict, nested, t
     assert read_image(tmp_path / "out" / "contact_sheet.png").shape == (4 + 192 + 34 + 4, 5 * (192 + 4) + 4, 3)
 
 
-def test_predict_without_pictures_writes_the_table_alone(predict, nested, tmp_path):
-    answer, _ = predict(nested, "--pictures", "none")
-    assert "drawn" not in answer.out and names(tmp_path / "out") == [LOCK, "predictions.csv"]
-
-
-@pytest.mark.parametrize("choice, drawn", [("sample", 3), ("all", 8)])
-def test_predict_draws_a_sample_or_all(choice, drawn, predict, fixture_folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("choice, drawn", [("none", 0), ("sample", 3), ("all", 8)])
+def test_predict_draws_a_sample_or_all_or_nothing(choice, drawn, predict, fixture_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(planetlib.cli.commands, "SAMPLE_PICTURES", 3)
     answer, table = predict(fixture_folder / "red", "--pictures", choice, "--batch-size", 2)
-    assert len(table) == 8 and f"\n{drawn} of them drawn: " in answer.out
-    assert names(tmp_path / "out" / "pictures") == [f"{index:06d}_red {index}.jpg" for index in range(drawn)]
+    assert answer.code == 0 and answer.err == "" and (table.predicted == "red").mean() > 0.8
+    found = [path.name for path in sorted(tmp_path.glob("out/pictures/*"))]
+    assert found == [f"{index:06d}_red {index}.jpg" for index in range(drawn)]
+    assert (f"\n{drawn} of them drawn: " if drawn else "8 pictures predicted: ") in answer.out
+    assert drawn or names(tmp_path / "out") == [LOCK, "predictions.csv"]
 
 
 def test_predict_answers_on_the_screen_for_the_first_pictures(predict, fixture_folder, tmp_path, monkeypatch):
@@ -632,36 +507,18 @@ def test_predict_holds_no_more_rows_than_it_draws(predict, fixture_folder, monke
     assert [len(table) for table in held[-1]] == [2, 1]
 
 
-def test_predict_takes_names_as_long_as_a_file_system_allows(predict, fixture_folder, tmp_path):
-    copy_picture(fixture_folder / "red" / "red 1.png", tmp_path / "in" / f"{'n' * 251}.png")
-    answer, _ = predict(tmp_path / "in")
-    assert answer.code == 0 and names(tmp_path / "out" / "pictures") == [f"000000_{'n' * 40}.jpg"]
-
-
-def test_predict_of_nothing_but_bad_files_still_writes_rows_and_pictures(predict, tmp_path):
-    (tmp_path / "bad.png").touch()
-    answer, table = predict(tmp_path / "bad.png")
-    assert answer.code == 1 and table.error.tolist() == ["empty file"]
-    assert names(tmp_path / "out" / "pictures") == ["000000_bad.jpg"]
-
-
 # explain
 
 
-@pytest.mark.parametrize("method", ["gradcam", "eigencam"])
-def test_explain_draws_a_picture_by_the_method_asked_for(method, run, trained_run, fixture_folder, tmp_path):
-    picture = fixture_folder / "green" / "green 2.png"
-    answer = run("explain", picture, "--run", trained_run.run, "--out", tmp_path, "--method", method)
-    written = tmp_path / f"000000_green 2_green_{method}.png"
+@pytest.mark.parametrize("method, name", [("gradcam", "green"), ("eigencam", "blue")])
+def test_explain_draws_a_picture_of_the_class_by_the_method_asked_for(
+    method, name, run, trained_run, fixture_folder, tmp_path
+):
+    order = ["explain", fixture_folder / "green" / "green 2.png", "--run", trained_run.run, "--out", tmp_path]
+    answer = run(*order, "--method", method, *(["--class", name] if name != "green" else []))
+    written = tmp_path / f"000000_green 2_{name}_{method}.png"
     assert answer == (0, f"{written}\n", "")
     assert np.ptp(read_image(written)) > 200
-
-
-def test_explain_takes_a_class_that_is_not_the_predicted_one(run, trained_run, fixture_folder, tmp_path):
-    picture = fixture_folder / "green" / "green 2.png"
-    for name in ("blue", "green"):
-        answer = run("explain", picture, "--run", trained_run.run, "--out", tmp_path, "--class", name)
-        assert answer.out == f"{tmp_path / f'000000_green 2_{name}_gradcam.png'}\n"
 
 
 def test_explain_names_bad_files_goes_on_and_keeps_equal_names_apart(run, trained_run, nested, tmp_path):
@@ -671,23 +528,12 @@ def test_explain_names_bad_files_goes_on_and_keeps_equal_names_apart(run, traine
     assert names(tmp_path / "out") == ["000000_same_red_gradcam.png", "000002_same_red_gradcam.png"]
 
 
-@pytest.mark.parametrize("option, known", [("class", "blue, green, red"), ("method", ", ".join(METHODS))])
-def test_explain_answers_an_unknown_choice_with_the_known_ones(
-    option, known, run, trained_run, fixture_folder, tmp_path
-):
-    picture = fixture_folder / "red" / "red 1.png"
-    answer = run("explain", picture, "--run", trained_run.run, "--out", tmp_path / "out", f"--{option}", "x")
-    assert "'x'" in answer.refused() and known in answer.err and not (tmp_path / "out").exists()
-
-
 # What can go wrong with any command
 
 
-@pytest.mark.parametrize("command", ["evaluate", "predict {picture} --out {out}", "explain {picture} --out {out}"])
+@pytest.mark.parametrize("command", ["evaluate", "predict", "explain"])
 def test_a_folder_that_is_no_run_is_told_what_makes_one(command, run, fixture_folder, tmp_path):
-    words = command.split()
-    places = {"{picture}": fixture_folder / "red" / "red 1.png", "{out}": tmp_path / "out"}
-    message = run(*(places.get(word, word) for word in words), "--run", tmp_path).refused()
+    message = run(*writing_commands(fixture_folder, tmp_path, tmp_path / "out")[command]).refused()
     assert message.startswith(f"{tmp_path}: no checkpoint") and f"planetlib train --run {tmp_path}" in message
 
 
@@ -704,36 +550,12 @@ def writing_commands(data: Path, run: Path, out: Path) -> dict[str, list]:
     }
 
 
-COMMANDS_THAT_WRITE = ["check", "split", "train", "evaluate", "predict", "explain"]
-
-
-@pytest.mark.parametrize("command", COMMANDS_THAT_WRITE)
+@pytest.mark.parametrize("command", writing_commands(*[Path()] * 3))
 def test_an_output_folder_that_cannot_be_made_gives_one_line(command, run, finished, fixture_folder, tmp_path):
     (tmp_path / "file").write_text("in the way")
     orders = writing_commands(fixture_folder, finished, tmp_path / "file" / "out")
     assert run(*orders[command]).refused() == f"[Errno 20] Not a directory: '{tmp_path / 'file' / 'out'}'"
     assert (tmp_path / "file").read_text() == "in the way"
-
-
-@pytest.mark.parametrize("command", COMMANDS_THAT_WRITE)
-def test_a_disk_without_room_gives_one_line_and_no_half_files(command, run, finished, fixture_folder, tmp_path):
-    arguments = writing_commands(fixture_folder, finished, tmp_path / "out")[command]
-    with no_room():
-        answer = run(*arguments)
-    told = answer.refused()  # a full disk says «[Errno 28] No space left on device»
-    assert told.startswith(f"[Errno 27] File too large: '{tmp_path / 'out'}")
-    assert "make room" in told
-    assert list((tmp_path / "out").rglob("*.csv")) == []
-
-
-def test_a_disk_that_fills_while_training_leaves_no_half_checkpoint(run, fixture_folder, tmp_path, monkeypatch):
-    def fill(_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", fill)
-    message = run("train", "--data", fixture_folder, "--run", tmp_path / "run", "--phase", "head", *TINY).refused()
-    assert f"No space left on device: '{tmp_path / 'run' / 'samples.csv'}'" in message and "make room" in message
-    assert not (tmp_path / "run" / "head.safetensors").exists()
 
 
 @pytest.mark.parametrize("number", [1, 4, 9])
@@ -753,8 +575,7 @@ def test_a_disk_that_fills_in_between_loses_nothing(number, run, finished, fixtu
     assert (tmp_path / "finetune.safetensors").read_bytes() == (finished / "finetune.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("command", ["check", "predict"])
-def test_a_folder_that_may_not_be_written_gives_one_line(command, finished, fixture_folder, tmp_path):
+def test_a_folder_that_may_not_be_written_gives_one_line(finished, fixture_folder, tmp_path):
     # The superuser may write anywhere, save when the right to is dropped for good.
     drop = [] if os.geteuid() else ["setpriv", "--bounding-set", "-all"]
     if drop and not shutil.which("setpriv"):
@@ -762,10 +583,9 @@ def test_a_folder_that_may_not_be_written_gives_one_line(command, finished, fixt
     (tmp_path / "closed").mkdir()
     (tmp_path / "closed" / "earlier").write_text("stays")
     (tmp_path / "closed").chmod(0o555)
-    arguments = writing_commands(fixture_folder, finished, tmp_path / "closed")[command]
-    done = subprocess.run(
-        [*drop, sys.executable, "-m", "tests.toy", *map(str, arguments)], capture_output=True, text=True
-    )
+    arguments = writing_commands(fixture_folder, finished, tmp_path / "closed")["check"]
+    line = [*drop, sys.executable, "-m", "tests.toy", *map(str, arguments)]
+    done = subprocess.run(line, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert "Permission denied: " in done.stderr
     assert "take another folder" in done.stderr
@@ -780,69 +600,6 @@ def test_a_second_run_into_a_folder_leaves_it_alone(command, run, finished, fixt
         message = run(*orders[command]).refused()
     assert message.startswith(f"{tmp_path}: another planetlib process")
     assert names(tmp_path) == [LOCK]
-
-
-# Odd and bad files, each by name: what `data check` and `predict` make of them
-
-
-def odd_files(folder: Path, disc: Image.Image) -> None:
-    """Writes one file of each odd kind; `disc` is a good RGB picture."""
-    folder.mkdir(parents=True)
-    turned = Image.Exif()
-    turned[ExifTags.Base.Orientation] = 6
-    wide = disc.resize((96, 48))
-    wide.save(folder / "EXIF turned.jpg", exif=turned)
-    disc.convert("CMYK").save(folder / "CMYK.jpg")
-    disc.convert("RGBA").save(folder / "RGBA.png")
-    disc.convert("P").save(folder / "palette.png")
-    Image.fromarray(np.asarray(disc.convert("L")).astype(np.uint16) * 200).save(folder / "16-bit grey.png")
-    disc.save(folder / "é à ü 木星 with spaces.png")
-    Image.new("RGB", (1, 1), "red").save(folder / "one pixel.png")
-    disc.save(folder / "truncated.png")
-    (folder / "truncated.png").write_bytes((folder / "truncated.png").read_bytes()[:-300])
-    (folder / "text.jpg").write_text("these are words")
-    (folder / "empty.png").touch()
-
-
-GOOD = {"EXIF turned.jpg": "RGB", "CMYK.jpg": "CMYK", "RGBA.png": "RGBA", "palette.png": "P", "16-bit grey.png": "I;16",
-        "é à ü 木星 with spaces.png": "RGB"}  # fmt: skip
-BAD = {
-    "one pixel.png": "1 × 1 pixels; at least 8 × 8 are needed",
-    "truncated.png": "damaged or truncated",
-    "text.jpg": "not an image, whatever its name says",
-    "empty.png": "empty file",
-}
-
-
-@pytest.fixture
-def odd(fixture_folder, tmp_path) -> Path:
-    """The folder of odd files stands for the class red; blue is as it was."""
-    odd_files(tmp_path / "odd" / "red", Image.open(fixture_folder / "red" / "red 1.png"))
-    copy_picture(fixture_folder / "blue" / "blue 1.png", tmp_path / "odd" / "blue" / "one.png")
-    return tmp_path / "odd"
-
-
-def test_check_tells_odd_files_from_bad_ones(run, odd, tmp_path):
-    answer = run("data", "check", "--data", odd, "--out", tmp_path / "checked.csv")
-    table = pd.read_csv(tmp_path / "checked.csv", keep_default_na=False)
-    table.index = [Path(path).name for path in table.path]
-    assert answer.code == 1 and answer.err.count("\n") == len(BAD)
-    assert table.loc[list(GOOD), "mode"].to_dict() == GOOD and set(table.loc[list(GOOD)].status) == {"ok"}
-    for name, reason in BAD.items():
-        assert table.status[name] == "unreadable" and table.error[name].startswith(reason)
-        assert f"unreadable: {odd / 'red' / name}: {reason}" in answer.err
-
-
-def test_predict_reads_odd_files_and_gives_bad_ones_a_row(predict, odd, tmp_path):
-    answer, table = predict(odd / "red", "--pictures", "all")
-    table.index = [Path(path).name for path in table.path]
-    assert answer.code == 1 and answer.err.count("\n") == len(BAD)
-    status = table.status.replace("unknown", "ok")  # a disc that is grey is neither blue nor green nor red
-    assert status.to_dict() == {**dict.fromkeys(GOOD, "ok"), **dict.fromkeys(BAD, "unreadable")}
-    assert all(table.error[name].startswith(reason) for name, reason in BAD.items())
-    colourful = [name for name in GOOD if name != "16-bit grey.png"]
-    assert (table.loc[colourful, "predicted"] == "red").mean() > 0.7
-    assert len(names(tmp_path / "out" / "pictures")) == len(table)
 
 
 # faithful

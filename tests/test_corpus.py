@@ -2,7 +2,6 @@
 
 import os
 import socket
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -10,19 +9,13 @@ import pytest
 from PIL import Image
 
 from planetlib.batch.stream import WORDS, write_predictions
-from planetlib.classify import Classifier, gather_inputs
+from planetlib.classify import gather_inputs
 from planetlib.data import check_samples, path_text
 from planetlib.files.tables import restore
 from tests.conftest import encode
 
-CORPUS = os.environ.get("PLANETLIB_CORPUS")  # taken before the tests clear the environment
 HOSTILE_NAMES = ["two\nlines", "a\rb", "tab\t", "a \"b\" 'c'", "é木", "\u202egnp", "\x1b[31m", "=1+1", "+1", "-1", "@x",
                  "<img src=x onerror=alert(1)>", "a;=b", "$x$", "n" * 251]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def classifier(trained_run) -> Classifier:
-    return Classifier.load(trained_run.run, device="cpu")
 
 
 @pytest.fixture
@@ -74,7 +67,7 @@ def test_every_oddity_has_a_row_with_a_status_and_a_reason(classifier, odd_folde
     assert set(noted) == {"first of several frames", "first of 2 planes"} and len(noted) == 7
     written = restore(pd.read_csv(tmp_path / "p.csv", dtype=dict.fromkeys(WORDS, str), keep_default_na=False))
     assert written.path.tolist() == table.path.tolist() and written.note.tolist() == table.note.tolist()
-    checked = check_samples(table[["path"]], progress=False)
+    checked = check_samples(table[["path"]])
     assert (checked.status == table.status.replace("unknown", "ok")).all() and (checked.error == table.error).all()
 
 
@@ -100,19 +93,3 @@ def test_a_name_that_is_no_text_has_its_row(classifier, every_format, tmp_path):
     (row,) = classifier.predict(*zip(*gather_inputs([tmp_path])), progress=False).itertuples()
     assert (row.status, row.error) == ("unreadable", "its name is not UTF-8; rename it")
     assert classifier.predict([path], progress=False).path[0].endswith(r"\udcff.png")  # from Python it can be named
-
-
-@pytest.mark.soak
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.skipif(not CORPUS, reason="PLANETLIB_CORPUS names no folder of odd pictures")
-def test_a_public_corpus_of_odd_pictures_has_a_row_for_each_file(classifier):
-    paths = sorted(str(path) for path in Path(CORPUS).rglob("*") if path.is_file())
-    tables, slowest = [], (0.0, "")
-    for path in paths:
-        start = time.process_time()
-        tables.append(classifier.predict([path], progress=False))
-        slowest = max(slowest, (time.process_time() - start, path))
-    table = pd.concat(tables, ignore_index=True)
-    assert table.path.tolist() == paths and (table.error[table.status == "unreadable"] != "").all()
-    print(f"\n{len(table)} files: {table.status.value_counts().to_dict()}; slowest {slowest[0]:.1f} s: {slowest[1]}")
-    print(table.error[table.error != ""].str.partition(" (")[0].value_counts().head(20).to_string())

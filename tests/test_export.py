@@ -15,11 +15,6 @@ from planetlib.images import read_image
 from planetlib.model import Network
 
 
-@pytest.fixture(scope="module")
-def classifier(trained_run) -> Classifier:
-    return Classifier.load(trained_run.run, device="cpu")
-
-
 def start_session(checkpoint: Checkpoint, folder):
     pytest.importorskip("onnxscript")
     path = export_checkpoint(checkpoint, folder / "new" / "model.onnx")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from planetlib.classify import Classifier
-from planetlib.explain import METHODS, map_activation
+from planetlib.explain import METHODS
 from planetlib.study.faithful import (
     BETTER_HIGH,
     compare_methods,
@@ -18,12 +18,7 @@ from planetlib.study.faithful import (
     perturb_picture,
     randomize_weights,
 )
-from planetlib.transforms import to_picture, to_tensor
-
-
-@pytest.fixture(scope="module")
-def classifier(trained_run) -> Classifier:
-    return Classifier.load(trained_run.run, device="cpu")
+from planetlib.transforms import to_tensor
 
 
 @pytest.fixture
@@ -90,15 +85,8 @@ def test_random_weights_replace_the_head_or_everything(classifier):
     assert all(torch.equal(value, before[name]) for name, value in classifier.model.state_dict().items())
 
 
-def test_a_method_that_does_not_ask_for_the_class_fails_the_check_of_the_head(classifier, samples):
-    picture = to_picture(classifier.prepare(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)))
-    other = randomize_weights(classifier, everything=False)
-    maps = [map_activation(model, picture, "red", "eigencam") for model in (classifier, other)]
-    assert correlate_maps(*maps) > 0.999
-
-
 def test_the_table_has_a_row_for_each_method_the_best_first(classifier, samples):
-    table = compare_methods(classifier, samples.path[:3], steps=3, progress=False)
+    table = compare_methods(classifier, samples.path[:3], steps=3)
     assert sorted(table.index) == sorted(METHODS) and list(table.columns) == [*BETTER_HIGH, "rank"]
     assert table["rank"].is_monotonic_increasing
     scores = table[["deletion", "insertion", "sanity_head", "sanity_all"]]
@@ -107,20 +95,12 @@ def test_the_table_has_a_row_for_each_method_the_best_first(classifier, samples)
     assert table.sanity_head["eigencam"] > 0.999
 
 
-@pytest.mark.parametrize("threads", [2, 5])
-def test_drawn_planets_tell_what_lies_on_the_planet_whatever_the_threads(classifier, samples, threads):
+def test_drawn_planets_tell_what_lies_on_the_planet_whatever_the_threads(classifier, samples):
     classifier = Classifier(dataclasses.replace(classifier.checkpoint, class_names=["earth", "mars", "moon"]), "cpu")
-    table, other = (_compare_with(count, classifier, samples.path[:4]) for count in (1, threads))
-    assert table.on_planet.between(0, 1).all() and 0.05 < table.attrs["planet_area"] < 0.7
-    pd.testing.assert_frame_equal(table, other, check_exact=True)
-    assert torch.get_num_threads() == 1
-
-
-def _compare_with(threads: int, classifier: Classifier, paths) -> pd.DataFrame:
-    torch.set_num_threads(threads)
-    try:
-        table = compare_methods(classifier, paths, ["gradcam", "eigencam"], 2, renders=1, progress=False)
+    tables = []
+    for threads in (5, 1):
+        torch.set_num_threads(threads)
+        tables.append(compare_methods(classifier, samples.path[:4], ["gradcam", "eigencam"], 2, renders=1))
         assert torch.get_num_threads() == threads
-        return table
-    finally:
-        torch.set_num_threads(1)
+    assert tables[0].on_planet.between(0, 1).all() and 0.05 < tables[0].attrs["planet_area"] < 0.7
+    pd.testing.assert_frame_equal(*tables, check_exact=True)

@@ -46,11 +46,6 @@ def images() -> torch.Tensor:
     return torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.fixture(scope="module")
-def classifier(trained_run) -> Classifier:
-    return Classifier.load(trained_run.run, device="cpu")
-
-
 @pytest.mark.parametrize("backbone", ["efficientnet_lite0", "efficientnet_b3", "resnet50"])
 def test_folded_norms_compute_the_same_and_all_gradients(backbone, images):
     model = make_model(backbone)

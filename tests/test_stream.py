@@ -7,15 +7,10 @@ import pandas as pd
 import pytest
 
 from planetlib import PlanetlibError
-from planetlib.batch.stream import predict_resumably, write_predictions
+from planetlib.batch.stream import predict_resumably
 from planetlib.classify import Classifier
 
 NAMES = ["a.png", 'quo"te.png', "line\nbreak.png", '"\n".png', "comma, semicolon;.png", "é.png", "bad.png", "=b.png"]
-
-
-@pytest.fixture(scope="module")
-def classifier(trained_run) -> Classifier:
-    return Classifier.load(trained_run.run, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -57,19 +52,22 @@ def resume(call: tuple, path: Path) -> pd.DataFrame:
     return pd.concat(predict_resumably(classifier, inputs, path, batch_size, resume=True), ignore_index=True)
 
 
-def test_the_table_is_a_part_file_until_its_last_row_is_written(classifier, inputs, whole, tmp_path):
-    target = tmp_path / "new" / "p.csv"
-    pieces = write_predictions(classifier.stream(inputs, 3), target)
-    for done in (3, 6, 8):
-        next(pieces)
-        assert not target.exists() and len(pd.read_csv(f"{target}.part")) == done
-    assert list(pieces) == [] and target.read_bytes() == whole and len(list(target.parent.iterdir())) == 1
-
-
-def test_what_a_stopped_call_has_done_is_kept_and_the_older_table_stays(stopped, whole):
+def test_a_stopped_call_leaves_its_rows_which_come_again_and_the_older_table(classifier, inputs, stopped, whole):
     done = Path(f"{stopped}.part").read_bytes()
     assert whole.startswith(done) and len(pd.read_csv(f"{stopped}.part")) == 6
     assert stopped.read_text() == "what was there before"
+    table = resume((classifier, inputs, 3), stopped)
+    expected = pd.concat(classifier.stream(inputs, 3), ignore_index=True)
+    pd.testing.assert_frame_equal(table, expected, rtol=1e-5)
+    list(predict_resumably(classifier, inputs, stopped, batch_size=3))  # it is not asked to go on
+    assert stopped.read_bytes() == whole
+
+
+@pytest.mark.parametrize("lost", ["part", "journal"])
+def test_with_nothing_to_go_on_with_it_starts_anew(lost, classifier, inputs, whole, stopped):
+    Path(f"{stopped}.{lost}").unlink()
+    resume((classifier, inputs, 3), stopped)
+    assert stopped.read_bytes() == whole
 
 
 def test_wherever_a_write_was_cut_it_ends_the_same_bytes(classifier, inputs, whole, tmp_path, monkeypatch):
@@ -91,22 +89,6 @@ def test_wherever_a_write_was_cut_it_ends_the_same_bytes(classifier, inputs, who
         assert path.read_bytes() == whole, (table_cut, journal_cut)
         assert [place.name for place in tmp_path.iterdir()] == ["p.csv"]
     assert sorted(set(asked)) == [0, 2, 5, 8]  # whole batches are kept, and of the last one nothing or all
-
-
-def test_earlier_rows_come_again_as_they_were(classifier, inputs, stopped):
-    table = resume((classifier, inputs, 3), stopped)
-    expected = pd.concat(classifier.stream(inputs, 3), ignore_index=True)
-    pd.testing.assert_frame_equal(table, expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize("without", ["part", "journal", "neither"])
-def test_with_nothing_to_go_on_with_it_starts_anew(without, classifier, inputs, whole, stopped):
-    if without == "neither":
-        list(predict_resumably(classifier, inputs, stopped, batch_size=3))  # it is not asked to go on
-    else:
-        Path(f"{stopped}.{without}").unlink()
-        resume((classifier, inputs, 3), stopped)
-    assert stopped.read_bytes() == whole
 
 
 @pytest.mark.parametrize("differing", ["inputs", "batch_size", "checkpoint", "versions", "precision", "runtime"])

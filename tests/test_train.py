@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import ConstantLR
 from planetlib import PlanetlibError
 from planetlib.checkpoint import PHASES, Checkpoint, CheckpointError, read_state, write_state
 from planetlib.classify import Classifier
-from planetlib.data import make_samples
+from planetlib.data import check_samples, find_samples, split_samples
 from planetlib.features import FrozenFeatures
 from planetlib.files.tables import DataError, write_table
 from planetlib.model import Network
@@ -353,7 +353,7 @@ def test_any_number_of_classes_and_of_pictures_is_trained_on(counts, batch_size,
         for name in range(number):
             noise = Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8))
             noise.save(tmp_path / "data" / label / f"{name}.png")
-    table = make_samples(tmp_path / "data", progress=False)
+    table = split_samples(check_samples(find_samples(tmp_path / "data")))
     changes = {"image_size": 32, "views": 1, "head_epochs": 1, "finetune_epochs": 1, "outliers": 1}
     settings = trained_run.replace(run=tmp_path / "new", batch_size=batch_size, **changes)
     for phase in PHASES:

@@ -41,17 +41,10 @@ def tensor(picture) -> torch.Tensor:
 
 @pytest.mark.parametrize("fit", RECIPES.values())
 @pytest.mark.parametrize("shape", SHAPES)
-def test_any_shape_becomes_the_square(shape, fit):
-    square = fit_to_square(np.full((*shape, 3), 200, np.uint8), SIZE, fit)
-    assert square.shape == (SIZE, SIZE, 3) and square.dtype == np.uint8
-
-
-@pytest.mark.parametrize("fit", RECIPES.values())
-@pytest.mark.parametrize("shape", SHAPES)
 def test_the_picture_fills_its_content_box_and_nothing_else(shape, fit):
     square = fit_to_square(np.full((*shape, 3), 200, np.uint8), SIZE, fit)
     top, left, height, width = content_box(shape, SIZE, fit)
-    expected = np.zeros_like(square)
+    expected = np.zeros((SIZE, SIZE, 3), np.uint8)
     expected[top : top + height, left : left + width] = 200
     np.testing.assert_array_equal(square, expected)
 
@@ -60,25 +53,8 @@ def test_the_picture_fills_its_content_box_and_nothing_else(shape, fit):
     "shape, box",
     [((20, 80), (12, 0, 8, 32)), ((80, 20), (0, 12, 32, 8)), ((48, 48), (0, 0, 32, 32)), ((500, 1), (0, 15, 32, 1))],
 )
-def test_pad_keeps_the_aspect_and_centres(shape, box):
-    assert content_box(shape, SIZE, "pad") == box
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_squash_fills_the_square(shape):
-    assert content_box(shape, SIZE, "squash") == (0, 0, SIZE, SIZE)
-
-
-def test_a_disc_stays_round_with_pad_and_not_with_squash():
-    rows, columns = np.mgrid[:60, :120]
-    disc = np.uint8(255 * (np.hypot(rows - 29.5, columns - 59.5) < 25))[:, :, None].repeat(3, axis=2)
-
-    def aspect(fit):
-        lit = fit_to_square(disc, 64, fit)[:, :, 0] > 127
-        return lit.any(axis=0).sum() / lit.any(axis=1).sum()
-
-    assert aspect("pad") == pytest.approx(1, abs=0.05)
-    assert aspect("squash") == pytest.approx(0.5, abs=0.05)
+def test_pad_keeps_the_aspect_and_centres_and_squash_does_not(shape, box):
+    assert content_box(shape, SIZE, "pad") == box and content_box(shape, SIZE, "squash") == (0, 0, SIZE, SIZE)
 
 
 def test_shrinking_averages_rather_than_picks():
@@ -91,21 +67,17 @@ def test_a_square_of_the_right_size_is_left_as_it_is(picture):
     np.testing.assert_array_equal(fit_to_square(picture, SIZE), picture)
 
 
-def test_to_tensor_puts_the_channels_first(picture):
-    tensor = to_tensor(picture)
-    assert tensor.shape == (3, SIZE, SIZE) and tensor.dtype == torch.uint8
-    assert tensor[2, 5, 7] == picture[5, 7, 2]
-
-
-def test_to_picture_undoes_to_tensor():
+def test_a_tensor_has_the_channels_first_and_comes_back():
     picture = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(to_picture(to_tensor(picture)), picture)
+    tensor = to_tensor(picture)
+    assert tensor.shape == (3, 9, 12) and tensor.dtype == torch.uint8 and tensor[2, 5, 7] == picture[5, 7, 2]
+    np.testing.assert_array_equal(to_picture(tensor), picture)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("seed", range(5))
-def test_strength_zero_changes_nothing(recipe, seed, tensor):
-    assert torch.equal(draw_augmented(make_training_transform(recipe, SIZE, 0), tensor, seed), tensor)
+def test_strength_zero_changes_nothing(recipe, tensor):
+    for seed in range(5):
+        assert torch.equal(draw_augmented(make_training_transform(recipe, SIZE, 0), tensor, seed), tensor)
 
 
 @pytest.mark.parametrize("strength", [0, 0.5, 1, 3])
@@ -126,20 +98,13 @@ def test_every_step_does_something(recipe, name, tensor):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_draw_depends_on_its_seed_alone(recipe, tensor):
-    transform = make_training_transform(recipe, SIZE)
-    torch.manual_seed(1)
-    first = draw_augmented(transform, tensor, 0, 3, 7)
-    torch.manual_seed(2)
-    assert torch.equal(draw_augmented(transform, tensor, 0, 3, 7), first)
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_every_part_of_the_seed_matters(recipe, tensor):
+def test_a_draw_depends_on_every_part_of_its_seed_and_nothing_else(recipe, tensor):
     transform = make_training_transform(recipe, SIZE)
     seeds = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 2)]
     drawn = [draw_augmented(transform, tensor, *seed) for seed in seeds]
     assert len({image.numpy().tobytes() for image in drawn}) == len(drawn)
+    torch.manual_seed(2)
+    assert torch.equal(draw_augmented(transform, tensor, *seeds[0]), drawn[0])
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -161,9 +126,12 @@ def test_a_step_can_be_left_out(recipe, tensor):
     assert torch.equal(draw_augmented(kept, tensor, 3), draw_augmented(first, tensor, 3))
 
 
-def test_leaving_out_an_unknown_step_is_told():
-    with pytest.raises(PlanetlibError, match="'x'.*place, flip"):
-        make_training_transform("robust", SIZE, {"blur": 0, "x": 0})
+@pytest.mark.parametrize(
+    "recipe, strength, known", [("robust", {"x": 0}, "place, flip"), ("x", 1, "robust, reference")]
+)
+def test_an_unknown_step_or_recipe_is_told(recipe, strength, known):
+    with pytest.raises(PlanetlibError, match=f"'x'.*{known}"):
+        make_training_transform(recipe, SIZE, strength)
 
 
 def test_another_sky_changes_the_dark_and_leaves_the_body(tensor):
@@ -195,8 +163,3 @@ def test_jpeg_changes_little_and_keeps_the_colours_in_their_channels():
     flat = torch.tensor([200, 90, 30], dtype=torch.uint8).view(3, 1, 1).expand(3, 16, 16).contiguous()
     for seed in range(10):
         assert (draw_augmented(RandomJPEG(), flat, seed).float() - flat.float()).abs().max() < 20
-
-
-def test_an_unknown_recipe_is_told_not_taken_for_another():
-    with pytest.raises(PlanetlibError, match="'x'.*robust, reference"):
-        make_training_transform("x", 32)

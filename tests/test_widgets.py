@@ -12,15 +12,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from planetlib.classify import Classifier
 from planetlib.files.tables import DataError, read_marks, read_samples, write_table
 from planetlib.images import read_image
 from planetlib.settings import Settings
 from planetlib.transforms import draw_augmented, fit_to_square, make_training_transform, to_picture
 from planetlib.widgets import ActivationExplorer, AugmentationStudio, LabelReview, OwnPicture, PredictionsBrowser
 from planetlib.widgets.panel import SIDE
-
-AWKWARD = "<script>alert(1)<!--"
 
 
 def decode(content: bytes) -> np.ndarray:
@@ -31,11 +28,6 @@ def decode(content: bytes) -> np.ndarray:
 
 def fitted(path: str) -> np.ndarray:
     return fit_to_square(read_image(path), SIDE)
-
-
-@pytest.fixture(scope="module")
-def classifier(trained_run) -> Classifier:
-    return Classifier.load(trained_run.run, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +80,6 @@ def test_the_code_can_be_pasted_and_gives_what_is_shown(studio):
     transform = make_training_transform(settings.recipe, 40, settings.strength)
     first = to_picture(draw_augmented(transform, studio.tensor, 0, 0))
     assert (decode(studio.sheet.value)[:40, 80:120] == first).all()
-
-
-def test_recipes_draw_differently(samples):
-    picture = read_image(samples.path[0])
-    assert len({AugmentationStudio(picture, recipe, 40).sheet.value for recipe in ("robust", "reference")}) == 2
 
 
 # Activation
@@ -223,17 +210,6 @@ def test_closing_the_explorer_ends_the_look_ahead(classifier, predictions):
     assert walk(classifier, predictions, [(0, 3)], then=0.4, close=True) == [1, 2, 2]
 
 
-def test_names_of_classes_and_files_are_shown_as_text(classifier, predictions, tmp_path):
-    path = tmp_path / AWKWARD.replace("/", "")
-    shutil.copy(predictions.path[0], path)
-    table = predictions.head(1).assign(path=str(path), label=AWKWARD).rename(columns={"prob_red": f"prob_{AWKWARD}"})
-    explorer = ActivationExplorer(classifier, table, tmp_path)
-    explorer.save.click()
-    for widget in (explorer.words, explorer.bars):
-        assert "<script" not in widget.value and "&lt;script" in widget.value
-    assert "<script" not in explorer.saved.value
-
-
 def test_a_view_is_saved_under_a_name_that_says_what_it_is(explorer, tmp_path):
     explorer.save.click()
     (saved,) = (tmp_path / "figures").iterdir()
@@ -294,8 +270,8 @@ def test_another_picture_of_the_same_name_is_another(own, predictions):
 
 
 def test_a_file_that_cannot_be_read_says_why_and_the_next_one_works(own, predictions):
-    own.show_file(AWKWARD + ".jpg", b"not a picture")
-    assert "not an image" in own.words.value and "<script" not in own.words.value
+    own.show_file("<b>.jpg", b"not a picture")
+    assert "&lt;b&gt;.jpg: not an image" in own.words.value
     assert own.shown.layout.display == "none"
     own.show_file("mine.png", Path(predictions.path[0]).read_bytes())
     assert own.shown.layout.display is None

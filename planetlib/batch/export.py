@@ -43,11 +43,6 @@ def export_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike, form: str
     calibrated; `unknown_score` float32 (B,), 0–1, NaN where the checkpoint has not been calibrated. Metadata:
     `class_names` (JSON), `image_size`, `fit`, `unknown_threshold`, `backbone`, `planetlib`.
 
-    Args:
-        checkpoint: what `Checkpoint.load` returns.
-        path: of the file.
-        form: a name in `FORMATS`.
-
     Raises:
         PlanetlibError: unknown format, or the extra `onnx` is not installed.
     """

@@ -25,6 +25,7 @@ from planetlib.files.tables import DataError
 from planetlib.files.whole import open_whole
 from planetlib.images import SUFFIXES
 
+ADDRESS = "://"  # in `s3://…` or `https://…`, and in no path
 #: steps in a task: what is done again where a worker is lost
 STEPS_IN_TASK = 8
 #: files that a worker fetches at a time
@@ -36,11 +37,7 @@ def predict_places(
 ) -> Iterator[pd.DataFrame]:
     """Predicts files, folders and addresses into a table on disc, CSV or by its suffix Parquet; passes the pieces on.
 
-    Args:
-        run: run folder or checkpoint file.
-        places: see `gather_addresses`.
-        out: the file to write.
-        **options: see `stream_on_ray`.
+    The options are those of `stream_on_ray`.
 
     Raises:
         PlanetlibError: as `gather_addresses`, `stream_on_ray` and `Checkpoint.load`.
@@ -67,11 +64,6 @@ def _write_parquet(tables: Iterable[pd.DataFrame], path: str | os.PathLike) -> I
             yield table
 
 
-def is_address(place: str | os.PathLike) -> bool:
-    """Whether a place is an address (`s3://…`, `https://…`) and not a path."""
-    return "://" in str(place)
-
-
 def gather_addresses(places: Iterable[str | os.PathLike], class_names: Iterable[str] = ()) -> list[tuple[str, str]]:
     """As `classify.gather_inputs`, of paths and of addresses that fsspec can read; folders are listed to any depth.
 
@@ -79,13 +71,12 @@ def gather_addresses(places: Iterable[str | os.PathLike], class_names: Iterable[
         DataError: as `gather_inputs`; also an address whose file system is unknown, not installed or does not answer.
     """
     names, pairs = set(class_names), []
-    for place in places:
-        if not is_address(place):
+    for place in map(str, places):
+        if ADDRESS in place:
+            found = [(address, address.split("/")[-2]) for address in _list_addresses(place)]
+            pairs += [(address, label if label in names else "") for address, label in found]
+        else:
             pairs += gather_inputs([place], names)
-            continue
-        for address in _list_addresses(str(place)):
-            label = address.split("/")[-2]
-            pairs.append((address, label if label in names else ""))
     return pairs
 
 
@@ -120,7 +111,7 @@ def stream_on_ray(
         inputs: (path or address, label) pairs.
         batch_size: images in a step.
         workers: processes; by default one for each GPU of the cluster or, where it has none, for each CPU.
-        **options: of each worker: `runtime`, see `use_runtime`, and those of `Classifier`.
+        **options: `runtime` and those of `Classifier`.
 
     Raises:
         PlanetlibError: Ray is not installed, or the cluster fails.
@@ -129,15 +120,20 @@ def stream_on_ray(
         there = ray.cluster_resources()
         cpus, gpus = int(there.get("CPU", 1)), int(there.get("GPU", 0))
         count = workers or gpus or cpus
-        shares = {"num_cpus": cpus // count or cpus / count, "num_gpus": gpus / count}
         # A task is a whole number of steps, which are so made of the same pictures as those of `Classifier.stream`.
         files, size = pd.DataFrame(inputs, columns=["path", "label"]), STEPS_IN_TASK * batch_size
         tasks = ray.data.from_pandas([files[start : start + size] for start in range(0, len(files), size)])
-        # In a list the checkpoint stays a reference, which a worker that is started again resolves again.
-        given = ([ray.put(checkpoint)], batch_size, os.getcwd(), len(inputs))
-        work = {"fn_constructor_args": given, "fn_constructor_kwargs": options, "batch_format": "pandas", **shares}
-        pool = ray.data.ActorPoolStrategy(size=count)
-        rows = tasks.map_batches(_Worker, batch_size=None, compute=pool, **work)
+        rows = tasks.map_batches(
+            _Worker,
+            batch_size=None,
+            batch_format="pandas",
+            compute=ray.data.ActorPoolStrategy(size=count),
+            # In a list the checkpoint stays a reference, which a worker that is started again resolves again.
+            fn_constructor_args=([ray.put(checkpoint)], batch_size, os.getcwd(), len(inputs)),
+            fn_constructor_kwargs=options,
+            num_cpus=cpus // count or cpus / count,
+            num_gpus=gpus / count,
+        )
         for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
             table = batch.to_pandas()  # where a column has no number, Arrow forgets that it is one of numbers
             yield table.astype(dict.fromkeys(table.columns.difference(WORDS), float))
@@ -194,7 +190,7 @@ class _Worker:
 
     def _fetch(self, place: str) -> tuple[str | bytes, str]:
         """A path, or the bytes behind an address; where there are none, no bytes and the reason."""
-        if not is_address(place):
+        if ADDRESS not in place:
             return os.path.join(self.folder, place), ""
         import fsspec
 

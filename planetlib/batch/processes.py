@@ -53,9 +53,8 @@ class Several(Alone):
             said = f"{got} and the norm '{settings.norm}', whose statistics would differ; expected 'frozen'"
             raise PlanetlibError(said, do=f"take the recipe robust, {do}")
         if not settings.views:
-            raise PlanetlibError(
-                f"{got} and views 0, which each would make for itself; expected some", do=f"--views 4, {do}"
-            )
+            said = f"{got} and views 0, which each would make for itself; expected some"
+            raise PlanetlibError(said, do=f"--views 4, {do}")
 
     def wait(self) -> None:
         """Returns once every process has come here."""

@@ -18,10 +18,7 @@ WORTH_CONVERTING = 100
 class OpenVinoRuntime:
     """As `TorchRuntime`, by OpenVINO: as many streams as there are cores, each on one of them.
 
-    Args:
-        model: in evaluation mode, on the CPU; is not changed.
-        size: side of the images in pixels.
-        precision: `float32`, `bfloat16` or `auto`.
+    For images of `size` pixels a side; the model, in evaluation mode on the CPU, is not changed.
 
     Raises:
         PlanetlibError: OpenVINO is not installed.
@@ -59,12 +56,7 @@ class OpenVinoRuntime:
 
 
 def use_runtime(classifier: Classifier, name: str = "auto", images: int = 0) -> None:
-    """Lets OpenVINO compute a classifier's predictions, where it is asked for or, for `auto`, done sooner.
-
-    Args:
-        classifier: whose `compute` is PyTorch as yet, and otherwise stays so.
-        name: of `RUNTIMES`.
-        images: how many are to be predicted.
+    """Lets OpenVINO compute a classifier's predictions, where it is asked for or, for `auto`, so many are done sooner.
 
     Raises:
         PlanetlibError: unknown name, OpenVINO on another device than the CPU, or it is not installed.
@@ -72,9 +64,7 @@ def use_runtime(classifier: Classifier, name: str = "auto", images: int = 0) -> 
     require_known("runtime", name, RUNTIMES)
     device, wanted = classifier.device, name == "openvino"
     if wanted and device.type != "cpu":
-        raise PlanetlibError(
-            f"the runtime 'openvino' computes on the CPU, got the device '{device}'", do="take 'torch'"
-        )
+        raise PlanetlibError(f"the runtime 'openvino' computes on the CPU, got the device '{device}'", "take 'torch'")
     if name == "auto" and device.type == "cpu" and images >= WORTH_CONVERTING:
         wanted = importlib.util.find_spec("openvino") is not None
     if wanted:

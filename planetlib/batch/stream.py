@@ -29,12 +29,7 @@ def write_predictions(
     """Writes pieces of the predictions table to a CSV as they come, and passes each on.
 
     The file is `<path>.part` until the last row is written, so a file without `.part` is always whole, and what a
-    killed process had done is not lost.
-
-    Args:
-        tables: the pieces.
-        path: of the CSV.
-        append: to the rows that `<path>.part` holds.
+    killed process had done is not lost: `append` goes on with it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,14 +50,14 @@ def predict_resumably(
     batch_size: int = 32,
     resume: bool = False,
 ) -> Iterator[pd.DataFrame]:
-    """Predicts into a CSV, from its first row or from where an earlier call stopped.
+    """Predicts into a CSV, from its first row or, to `resume`, from where an earlier call stopped.
 
     Args:
         classifier: see `Classifier`.
         inputs: (path, label) pairs, see `gather_inputs`.
         path: of the CSV.
         batch_size: images in a step.
-        resume: go on with the rows that are there, if any; otherwise start anew.
+        resume: go on with the rows that are there, if any.
 
     Yields:
         Pieces of the predictions table, those of an earlier call first.

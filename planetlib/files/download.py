@@ -15,40 +15,30 @@ from planetlib.files.tables import DataError
 from planetlib.files.whole import open_whole
 
 LISTING = Path(__file__).with_name("planets.csv")
-SOURCE = (
-    "https://raw.githubusercontent.com/knuxzq/PlanetaryImageClassifier/"
-    "cd1638f0a387a0a950b213beebd5a99701709246/data/input"
-)
+REPOSITORY = "https://raw.githubusercontent.com/knuxzq/PlanetaryImageClassifier"
+SOURCE = f"{REPOSITORY}/cd1638f0a387a0a950b213beebd5a99701709246/data/input"
 TIMEOUT = 30  # seconds that a server may keep silent
 
 
-def fetch_planets(
-    folder: str | os.PathLike, source: str = SOURCE, listing: Path = LISTING, progress: bool = True
-) -> int:
-    """Downloads the data set, or what is missing of it.
+def fetch_planets(folder: str | os.PathLike, source: str = SOURCE, listing: Path = LISTING) -> int:
+    """Downloads the data set, or what is missing of it, as `<folder>/<class>/<file>`; returns how many files that were.
 
     A file appears under its name only when its checksum is right, and one whose checksum is right is left alone: a
     download that broke off goes on where it stopped.
 
     Args:
-        folder: receives `<class>/<file>`; made where it is missing.
+        folder: made where it is missing.
         source: address of the folder that holds the classes.
         listing: CSV with `file, bytes, sha256`.
-        progress: show a bar.
-
-    Returns:
-        Number of files downloaded now.
 
     Raises:
         DataError: the server cannot be reached, or what it sends is not what the listing says; or a name in the listing
             leads out of the folder.
     """
-    folder, files = Path(folder), pd.read_csv(listing)
-    for name in files.file:
-        _require_within(folder, name)
-    rows = list(files.itertuples(index=False))
-    bar = progress_bar(None, progress, desc="planets", total=sum(files.bytes), unit="B", unit_scale=True)
-    fetched = 0
+    folder, rows, fetched = Path(folder), list(pd.read_csv(listing).itertuples(index=False)), 0
+    for row in rows:
+        _require_within(folder, row.file)
+    bar = progress_bar(desc="planets", total=sum(row.bytes for row in rows), unit="B", unit_scale=True)
     with bar, ThreadPoolExecutor(8) as pool:
         for row, was_missing in zip(rows, pool.map(lambda row: _fetch_file(source, folder, row), rows)):
             bar.update(row.bytes)

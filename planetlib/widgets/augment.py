@@ -14,28 +14,22 @@ DRAWS = 12
 
 
 class AugmentationStudio(Panel):
-    """One picture and twelve draws of its augmentation, with a slider for each step and the settings as code.
+    """A picture, uint8 (H, W, 3), and twelve draws of a recipe's augmentation, for a network that sees so many pixels.
 
-    Args:
-        picture: uint8 (H, W, 3).
-        recipe: a name in `planetlib.transforms.RECIPES`.
-        size: side of the square the network sees, in pixels.
+    With a slider for each step, and the settings as code.
     """
 
     def __init__(self, picture: np.ndarray, recipe: str = "robust", size: int = 160):
         self.tensor = to_tensor(fit_to_square(picture, size, transforms.RECIPES[recipe]))
         self.recipe, self.size, self.seed = recipe, size, 0
-        steps = {
-            name: FloatSlider(1.0, min=0, max=2, step=0.1, description=name)
-            for name in transforms.training_steps(recipe, size)
-        }
+        names = transforms.training_steps(recipe, size)
+        steps = {name: FloatSlider(1.0, min=0, max=2, step=0.1, description=name) for name in names}
         self.again = Button(description="another draw", icon="random")
         self.again.on_click(lambda button: self._draw_again())
         self.sheet, self.code = Image(format="png"), HTML()
         on_change(self._show, *steps.values())
-        super().__init__(
-            steps, [in_a_row(*steps.values()), self.again, self.sheet, self.code], "move a slider for each step"
-        )
+        children = [in_a_row(*steps.values()), self.again, self.sheet, self.code]
+        super().__init__(steps, children, "move a slider for each step")
         self._show()
 
     @property

@@ -19,11 +19,7 @@ THUMBNAIL = 40  # pixels
 class PredictionsBrowser(ExplainingPanel):
     """The predictions table as a grid with thumbnails; a click on a row shows its picture with its map.
 
-    Args:
-        classifier: is explained.
-        predictions: the predictions table.
-        figures: folder that the button `save view` writes to.
-        limit: rows beyond are left out, as each carries a thumbnail to the page.
+    Rows beyond `limit` are left out, as each carries a thumbnail to the page.
     """
 
     def __init__(

@@ -28,11 +28,7 @@ UNSURE = 0.6  # a prediction less confident than this, or called unknown, is uns
 class ExplainingPanel(Panel):
     """Something to choose a picture with; below it the picture, its map and the probabilities of all classes.
 
-    Args:
-        chooser: stands above the picture.
-        use: as in `Panel`.
-        classifier: is explained.
-        figures: folder that the button `save view` writes to.
+    The button `save view` writes into the folder `figures`.
     """
 
     def __init__(self, chooser: Widget, use: str, classifier: Classifier, figures: str | Path):
@@ -134,12 +130,7 @@ def _draw_bars(row: pd.Series, explained: str) -> str:
 
 
 class ActivationExplorer(ExplainingPanel):
-    """A slider over pictures; beside each its map, for the class, the method and the stage that are chosen.
-
-    Args:
-        classifier: predicts and is explained.
-        predictions: the predictions table of the pictures to walk through; unreadable ones are left out.
-        figures: folder that the button `save view` writes to.
+    """A slider over the readable pictures of a predictions table, each beside its map by class, method and stage.
 
     Raises:
         DataError: none of them is readable.
@@ -202,14 +193,7 @@ class FilePicker(AnyWidget):
 
 
 class OwnPicture(ExplainingPanel):
-    """Choose or drop a picture: its prediction, the probabilities and the map, at once.
-
-    A file that cannot be read is answered with the reason.
-
-    Args:
-        classifier: predicts and is explained.
-        figures: folder that the button `save view` writes to.
-    """
+    """Choose or drop a picture: its prediction, the probabilities and the map, at once; or why it cannot be read."""
 
     def __init__(self, classifier: Classifier, figures: str | Path = "figures"):
         self.parts: list[bytes] = []

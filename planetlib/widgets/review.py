@@ -24,11 +24,8 @@ class LabelReview(Panel):
     """The pictures whose label the network doubts most, to keep, relabel or exclude.
 
     Each mark is written at once to `marks.csv` beside the samples table, and `read_samples` applies it: the next
-    training uses it. No picture is moved, changed or deleted.
-
-    Args:
-        samples_path: the samples table on disk.
-        predictions: of its pictures, with their labels as in the table (`read_samples(..., reviewed=False)`).
+    training uses it. No picture is moved, changed or deleted. The predictions are of the table's pictures with its own
+    labels (`read_samples(..., reviewed=False)`).
 
     Raises:
         DataError: none of the predictions is of a picture in the table.
