@@ -3,9 +3,14 @@
 Each method weighs the maps A (C, H, W) that a stage puts out by their slopes G (C, H, W), the derivatives of the
 class's logit, and adds them up over the channels. The formulas are those of pytorch-grad-cam, which itself imports
 more than all of planetlib needs.
+
+`fused` multiplies two such maps: `gradcam` of the last stage tells what speaks for the class, coarsely; `layercam` of a
+stage with twice as many rows and columns tells where exactly. (So Guided Grad-CAM is a product, arXiv:1610.02391,
+section 3.3; LayerCAM fuses stages by their maximum.)
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import cv2
 import numpy as np
@@ -14,6 +19,7 @@ from torch import Tensor
 
 from planetlib import require_known
 from planetlib.classify import Classifier
+from planetlib.model import Network
 from planetlib.transforms import content_box
 
 
@@ -39,7 +45,7 @@ def _project(maps: Tensor, slopes: Tensor) -> Tensor:
 
 
 #: name → maps and slopes of a stage (C, H, W) to what is added up over the channels (C, H, W)
-METHODS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+FORMULAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     # Selvaraju et al. 2017, arXiv:1610.02391, equations 1 and 2.
     "gradcam": lambda maps, slopes: slopes.mean((1, 2), keepdim=True) * maps,
     "gradcam++": _weigh_plusplus,
@@ -52,8 +58,11 @@ METHODS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "elementwise": lambda maps, slopes: (slopes * maps).relu(),
     "eigencam": _project,
 }
-#: none is more faithful; with one linear layer for a head, `hirescam` and `xgradcam` are the same: `planetlib faithful`
-DEFAULT_METHOD = "gradcam"
+METHODS = ("fused", *FORMULAS)
+#: lies most on the planet, and changes most with the class and with the head; `planetlib faithful` compares them
+DEFAULT_METHOD = "fused"
+#: shares of a map's maximum at which contours are drawn, for those who cannot tell the colours
+CONTOURS = (0.25, 0.5, 0.75)
 
 #: colour maps even in lightness, fit for the colour-blind
 COLOURS = ("inferno", "viridis", "magma", "plasma", "cividis")
@@ -76,7 +85,8 @@ def map_activation(
         picture: uint8 (H, W, 3).
         class_name: the class to explain; it need not be the predicted one.
         method: a name in `METHODS`.
-        stage: a name in `classifier.model.stage_names`; by default the last of each backbone.
+        stage: a name in `classifier.model.stage_names`; by default the last of each backbone, and for `fused` the last
+            with twice as many rows.
 
     Returns:
         float32 (H, W) on the picture's own pixels, 0–1.
@@ -87,30 +97,44 @@ def map_activation(
     require_known("class", class_name, classifier.class_names)
     require_known("method", method, METHODS)
     model = classifier.model
-    stages = model.last_stages(1) if stage is None else [stage]
+    parts = _choose_stages(model, method, stage)
     image = classifier.prepare(picture)[None].to(classifier.device)
-    kept: list[Tensor] = []
+    kept: dict[str, Tensor] = {}
 
-    def keep(module, inputs, output):
+    def keep(name, module, inputs, output):
         # The weights may be frozen, so the maps themselves ask for gradients; none is computed further back than that.
-        kept.append(output.requires_grad_())
+        kept[name] = output.requires_grad_()
 
-    hooks = [model.get_stage(name).register_forward_hook(keep) for name in stages]
+    hooks = [model.get_stage(name).register_forward_hook(partial(keep, name)) for part in parts for name in part]
     try:
         with torch.enable_grad():
             logit = model(image)[0, classifier.class_names.index(class_name)]
-            slopes = torch.autograd.grad(logit, kept)
+            slopes = dict(zip(kept, torch.autograd.grad(logit, list(kept.values()))))
     finally:
         for hook in hooks:
             hook.remove()
     heats = []
-    for maps, slope in zip(kept, slopes):
-        speaking = METHODS[method](maps[0].detach().cpu(), slope[0].cpu()).sum(0).relu()
-        heats.append(cv2.resize(_scale(speaking.numpy()), (image.shape[3], image.shape[2])))
+    for part in parts:
+        heat = np.ones(image.shape[2:], np.float32)
+        for name, formula in part.items():
+            speaking = FORMULAS[formula](kept[name][0].detach().cpu(), slopes[name][0].cpu()).sum(0).relu()
+            heat = heat * cv2.resize(_scale(speaking.numpy()), (image.shape[3], image.shape[2]))
+        heats.append(heat)
     heat = _scale(np.mean(heats, axis=0))
     top, left, height, width = content_box(picture.shape[:2], image.shape[-1], classifier.checkpoint.fit)
     inside = np.ascontiguousarray(heat[top : top + height, left : left + width], dtype=np.float32)
     return cv2.resize(inside, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def _choose_stages(model: Network, method: str, stage: str | None) -> list[dict[str, str]]:
+    """For each backbone to be asked: stage → formula of the maps that are multiplied."""
+    if stage is not None:
+        require_known("stage", stage, model.stage_names)
+    if method != "fused":
+        return [{name: method} for name in (model.last_stages(1) if stage is None else [stage])]
+    last = {name.partition(".")[0]: name for name in model.last_stages(1)}
+    finer = model.finer_stages if stage is None else [stage]
+    return [{name: "layercam", last[name.partition(".")[0]]: "gradcam"} for name in finer]
 
 
 def _scale(heat: np.ndarray) -> np.ndarray:
@@ -120,7 +144,7 @@ def _scale(heat: np.ndarray) -> np.ndarray:
 
 
 def overlay_map(picture: np.ndarray, heat: np.ndarray, strength: float = 0.5, colours: str = "inferno") -> np.ndarray:
-    """Lays a map over a picture.
+    """Lays a map over a picture, the more the warmer it is, with contours at `CONTOURS`.
 
     Args:
         picture: uint8 (H, W, 3).
@@ -135,6 +159,13 @@ def overlay_map(picture: np.ndarray, heat: np.ndarray, strength: float = 0.5, co
         PlanetlibError: unknown colours.
     """
     require_known("colours", colours, COLOURS)
-    levels = (heat.clip(0, 1) * 255).round().astype(np.uint8)
+    heat = heat.clip(0, 1).astype(np.float32)
+    levels = (heat * 255).round().astype(np.uint8)
     tinted = cv2.cvtColor(cv2.applyColorMap(levels, getattr(cv2, f"COLORMAP_{colours.upper()}")), cv2.COLOR_BGR2RGB)
-    return cv2.addWeighted(picture, 1 - strength, tinted, strength, 0)
+    share = strength * (strength + (1 - strength) * heat[..., None])
+    overlay = (picture + share * (tinted.astype(np.float32) - picture)).round().astype(np.uint8)
+    around = np.ones((3 + 2 * (len(picture) // 600),) * 2, np.uint8)
+    for level in CONTOURS if strength else ():
+        within = (heat >= level).astype(np.uint8)
+        overlay[within > cv2.erode(within, around)] = 255
+    return overlay

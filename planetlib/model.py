@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any
@@ -258,6 +259,20 @@ class Network(nn.Module):
         """Names of the last `count` stages of each backbone; of one that has fewer, all."""
         chains = [[name for name in self.stage_names if name.startswith(f"{part}.")] for part in self.backbones]
         return [name for chain in chains for name in chain[max(0, len(chain) - count) :]]
+
+    @cached_property
+    def finer_stages(self) -> list[str]:
+        """Of each backbone the last stage with maps of twice the rows of its last one's; or that, where none has."""
+        chosen = []
+        for name, stages in self._chains().items():
+            maps, rows = torch.zeros(1, 3, 64, 64, device=next(self.parameters()).device), {}
+            with torch.inference_mode():
+                for stage, module in stages.named_children():
+                    maps = module(maps)
+                    rows[f"{name}.{stage}"] = maps.shape[2]
+            last = list(rows)[-1]
+            chosen.append([stage for stage in rows if rows[stage] >= 2 * rows[last] or stage == last][-2:][0])
+        return chosen
 
     def get_stage(self, name: str) -> nn.Module:
         """The module of a stage. Raises PlanetlibError for a name not in `stage_names`."""

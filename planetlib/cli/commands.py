@@ -240,7 +240,7 @@ def _predict_on_ray(options) -> int:
     option("files", nargs="+", type=Path, metavar="FILE"),
     RUN,
     option("--out", type=Path, default=Path("answers"), help="folder for the pictures"),
-    option("--method", default="gradcam", help="or gradcam++, hirescam, xgradcam, layercam, elementwise, eigencam"),
+    option("--method", default="fused", help="or gradcam, gradcam++, hirescam, xgradcam, layercam, …"),
     option("--class", dest="class_name", help="class to explain (default: the predicted one)"),
     DEVICE,
 )
