@@ -18,7 +18,10 @@ AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2
 # Threads wait for each other without spinning: where others keep the cores busy, spinning takes five times as long.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install run lab test reproducible soak check store clean
+# JupyterLab asks nobody whether it may fetch news; one's own settings still go before this.
+NO_NEWS := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
+
+.PHONY: install run lab test tests stored reproducible soak check store clean
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -37,13 +40,20 @@ run: install
 
 # Copies, made where there are none: what is saved in them is no change to the project. Delete one to have it anew.
 lab: install
-	mkdir -p $(LAB)
+	mkdir -p $(LAB) .venv/share/jupyter/lab/settings
+	echo '$(NO_NEWS)' > .venv/share/jupyter/lab/settings/overrides.json
 	for name in notebooks/*.ipynb; do test -e $(LAB)/$${name##*/} || cp $$name $(LAB); done
 	$(if $(DATA),PLANETLIB_DATA="$(abspath $(DATA))") $(if $(BACKBONE),PLANETLIB_BACKBONE=$(BACKBONE)) $(BIN)/jupyter lab --ip=127.0.0.1 $(LAB)
 
-# Two processes of one thread each, the browser first; a file of tests, and all that drive the browser, stay in one of them.
+# Three processes of one thread each: two for the tests, the browser first, where a file of tests, and all that drive the
+# browser, stay in one of them; and one for the notebooks, a cell after the other.
 test: .venv/installed-for-tests
+	$(MAKE) --jobs=2 --output-sync tests stored
+
+tests:
 	$(PYTEST) -n 2 --dist loadgroup --no-loadscope-reorder
+
+stored:
 	OMP_NUM_THREADS=1 $(NBVAL)
 
 reproducible: .venv/installed-for-tests

@@ -23,7 +23,7 @@ SIZE = 176  # pixels, side of a picture
 #: pictures of each planet in `fixture/`, but of the one that is rare
 PER_CLASS, RARE, OF_RARE = 28, "saturn", 14
 #: of each planet in `elsewhere/`, and of each kind in `strangers/`
-ELSEWHERE, STRANGERS = 15, 3
+ELSEWHERE, STRANGERS = 25, 3
 #: of these sets; only a training with this seed would meet the same pictures
 SEED = 40_000
 _JPEG, _PNG = ".jpg", ".png"
