@@ -15,13 +15,12 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from PIL import ExifTags, Image, PngImagePlugin
-from PIL.JpegImagePlugin import JpegImageFile
 
 from planetlib import images
 from planetlib.files.read import UnreadableImage
 from planetlib.images import SPARE, SUFFIXES, _decode_plain_png, decode_image, read_image
 from planetlib.transforms import fit_to_square
-from tests.conftest import encode, encode_fits
+from tests.conftest import encode, encode_fits, photograph
 
 SIDE = 16
 RED, GREEN, BLACK = (200, 30, 20), (10, 180, 40), (0, 0, 0)
@@ -253,27 +252,6 @@ def test_alpha_that_is_multiplied_already_is_laid_on_black(mode):
 
 
 # Large JPEG files, which libjpeg scales while it decodes
-
-
-def photograph(width: int = 2000, height: int = 1200) -> np.ndarray:
-    """A bright disc left of the middle, with some texture: not the same turned or mirrored."""
-    x, y = np.meshgrid(np.linspace(-1.2, 2, width), np.linspace(-0.9, 1, height))
-    disc = (x**2 + y**2 < 0.5) * (150 + 60 * np.sin(9 * x) * np.cos(7 * y) - 40 * x)
-    return np.stack([disc, 0.7 * disc, 0.4 * disc + 20], 2).clip(0, 255).astype(np.uint8)
-
-
-@pytest.fixture
-def decoded(monkeypatch) -> list[tuple[int, int]]:
-    """The sizes that libjpeg is asked to decode to."""
-    sizes, load = [], JpegImageFile.load
-
-    def note(image):
-        if image.size not in sizes:  # it is called again for what is decoded
-            sizes.append(image.size)
-        return load(image)
-
-    monkeypatch.setattr(JpegImageFile, "load", note)
-    return sizes
 
 
 LARGE_PICTURES = {
