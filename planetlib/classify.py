@@ -184,7 +184,7 @@ class Classifier:
         rows, images = [], []
         for path, label in batch:
             try:
-                picture, facts = decode_image(path)
+                picture, facts = decode_image(path, self.checkpoint.image_size)
                 images.append(self.prepare(picture))
                 rows.append((path, label, "", facts["note"]))
             except UnreadableImage as error:

@@ -183,7 +183,11 @@ def load_pixels(paths: Iterable, size: int, fit: str, progress: bool = True) -> 
     """
     paths = list(paths)
     shape = (len(paths), size, size, 3)
-    decoded = _in_threads(lambda path: fit_to_square(read_image(path), size, fit), paths, "decoding", progress)
+
+    def decode(path) -> np.ndarray:
+        return fit_to_square(read_image(path, size), size, fit)
+
+    decoded = _in_threads(decode, paths, "decoding", progress)
     if np.prod(shape) <= IN_MEMORY_BYTES:
         return np.fromiter(decoded, np.dtype((np.uint8, shape[1:])), len(paths))
     file = tempfile.TemporaryFile(prefix="planetlib")

@@ -7,16 +7,19 @@ from os import PathLike
 import cv2
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile, jpeg_factory
 from PIL.PngImagePlugin import ChunkStream
 
 from planetlib.files.fits import decode_fits, stretch, unzip
-from planetlib.files.read import UnreadableImage, one_line, read_file, require_size
+from planetlib.files.read import UnreadableImage, is_too_large, one_line, read_file, require_size
 
 SUFFIXES = {".png", ".apng", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jp2"}
 SUFFIXES |= {".j2k", ".fits", ".fit", ".fts", ".fits.gz", ".fz"}
 # Pillow's decoders that are let near a file, whatever its name. That of EPS, for one, runs a program of the file's own.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM")
 MOST_READS = 1_000_000  # about a second
+LARGE = 1 << 21  # pixels; smaller pictures are never read at a reduced scale
+SPARE = 6  # times the side that is asked for, of what is read at a reduced scale
 
 # EXIF orientation, 2 to 8 → how to turn the picture upright.
 _turn = Image.Transpose
@@ -31,7 +34,7 @@ PLAIN_CHUNKS = {b"IHDR", b"IDAT", b"pHYs", b"sRGB", b"gAMA", b"cHRM", b"tIME", b
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def read_image(source: str | PathLike | bytes) -> np.ndarray:
+def read_image(source: str | PathLike | bytes, side: int | None = None) -> np.ndarray:
     """Reads one picture as 8-bit RGB, upright.
 
     EXIF orientation is applied; palettes and CMYK are converted; transparency is laid on black (the sky);
@@ -41,8 +44,14 @@ def read_image(source: str | PathLike | bytes) -> np.ndarray:
     Of a FITS file the first plane of the first image is taken, stretched as astronomers' viewers do (`ZScaleInterval`,
     after IRAF's display task), with the first row at the bottom. It needs astropy.
 
+    A JPEG of more pixels than memory may bear, and no more than four times as many, is read at half its size, unless
+    it is progressive: such a one is held in memory as a whole.
+
     Args:
         source: a path, or the bytes of a file.
+        side: of the square that the picture will be fitted to, in pixels, if that is known. A JPEG of more than `LARGE`
+            pixels is then decoded at 1/2, 1/4 or 1/8 of its size, the smallest whose shorter side is `SPARE` times as
+            long: libjpeg does not average as `fit_to_square` does, and with less to spare answers differ.
 
     Returns:
         uint8 array (H, W, 3), RGB, 0–255.
@@ -50,14 +59,15 @@ def read_image(source: str | PathLike | bytes) -> np.ndarray:
     Raises:
         UnreadableImage: no such file, no permission, empty, not an image, truncated, too large or too small.
     """
-    return decode_image(source)[0]
+    return decode_image(source, side)[0]
 
 
-def decode_image(source: str | PathLike | bytes) -> tuple[np.ndarray, dict]:
+def decode_image(source: str | PathLike | bytes, side: int | None = None) -> tuple[np.ndarray, dict]:
     """As `read_image`; returns the picture, and what kind of file it is.
 
     That is `format` (PNG, JPEG, …), `mode` (Pillow's name: RGB, RGBA, P, I;16, CMYK, …; of FITS NumPy's type), `width`
-    and `height` in pixels as stored in the file, and `note` (`first of several frames`, mostly empty).
+    and `height` in pixels as stored in the file, and `note` (`first of several frames`, `read at a reduced
+    scale`, mostly empty).
     """
     name = "<bytes>" if isinstance(source, bytes) else str(source)
     content = source if isinstance(source, bytes) else read_file(source)
@@ -69,6 +79,7 @@ def decode_image(source: str | PathLike | bytes) -> tuple[np.ndarray, dict]:
         return decode_fits(name, content)
     with _open(name, content) as image:
         facts = {"format": image.format, "mode": image.mode, "width": image.width, "height": image.height}
+        notes = ["read at a reduced scale"] if _reduce(image, content, side) else []
         require_size(name, image.width, image.height)
         try:
             picture = _decode_plain_png(content) if image.format == "PNG" else None
@@ -77,7 +88,27 @@ def decode_image(source: str | PathLike | bytes) -> tuple[np.ndarray, dict]:
                 picture = _to_rgb(_stand_upright(image))
         except Exception as error:  # what decoders raise on damaged files is written nowhere, and not only OSError
             raise UnreadableImage(name, f"damaged or truncated ({one_line(error)})") from error
-        return picture, {**facts, "note": "first of several frames" if _has_more(image) else ""}
+        notes += ["first of several frames"] if _has_more(image) else []
+        return picture, {**facts, "note": ", ".join(notes)}
+
+
+def _reduce(image: Image.Image, content: bytes, side: int | None) -> bool:
+    """Lets libjpeg scale a JPEG while it decodes; returns whether it must, as the whole has too many pixels."""
+    if not isinstance(image, JpegImageFile) or not image.fp:
+        return False
+    width, height = image.size
+    shorter, too_large = min(width, height), is_too_large(width, height)
+    least = SPARE * side if side and width * height > LARGE else shorter
+    if too_large:
+        # Of several scans libjpeg keeps all in memory until it makes the first row. A scan says how many of the colours
+        # are in it; that of the first has just been read.
+        several = content[image.fp.tell() - 4 - 2 * image.layers] != image.layers or "progressive" in image.info
+        if several or is_too_large(-(-width // 2), -(-height // 2)):
+            return False
+        least = min(least, shorter // 2)
+    if least < shorter:
+        image.draft(None, (least, least))
+    return too_large
 
 
 def _decode_plain_png(content: bytes) -> np.ndarray | None:
@@ -122,7 +153,9 @@ def _open(name: str, content: bytes) -> Image.Image:
             f"damaged at its start, or a rare kind of {kinds[0]}" if kinds else "not an image, whatever its name says"
         )
         raise UnreadableImage(name, reason) from error
-    except Image.DecompressionBombError as error:
+    except Image.DecompressionBombError as error:  # of twice as many pixels as are allowed
+        if content.startswith(b"\xff\xd8\xff"):
+            return jpeg_factory(_Rationed(content))
         raise UnreadableImage(name, f"too large ({one_line(error)})") from error
     except Exception as error:
         raise UnreadableImage(name, f"cannot be opened ({one_line(error)})") from error
@@ -146,10 +179,10 @@ def _stand_upright(image: Image.Image) -> Image.Image:
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode.startswith(("I", "F")):  # 16- and 32-bit grey: Pillow's own conversion would clip at 255
-        return stretch(np.array(image, dtype=np.float64))
+        return stretch(np.asarray(image))
     if image.mode == "La":  # already multiplied by alpha, which Pillow undoes in one way alone
         image = image.convert("LA")
     if image.mode in {"RGBA", "RGBa", "LA", "PA"} or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))

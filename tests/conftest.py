@@ -12,6 +12,7 @@ import pytest
 import torch
 from astropy.io import fits
 from PIL import ExifTags, Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 import tests.toy  # noqa: F401 - adds the backbone `toy`
 from planetlib.classify import Classifier
@@ -91,6 +92,27 @@ def encode(picture, format: str = "PNG", mode: str | None = None, **options) -> 
     buffer = io.BytesIO()
     (image.convert(mode) if mode else image.copy()).save(buffer, format, **options)
     return buffer.getvalue()
+
+
+def photograph(width: int = 2000, height: int = 1200) -> np.ndarray:
+    """A bright disc left of the middle, with some texture: not the same turned or mirrored."""
+    x, y = np.meshgrid(np.linspace(-1.2, 2, width), np.linspace(-0.9, 1, height))
+    disc = (x**2 + y**2 < 0.5) * (150 + 60 * np.sin(9 * x) * np.cos(7 * y) - 40 * x)
+    return np.stack([disc, 0.7 * disc, 0.4 * disc + 20], 2).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def decoded(monkeypatch) -> list[tuple[int, int]]:
+    """The sizes that libjpeg is asked to decode to."""
+    sizes, load = [], JpegImageFile.load
+
+    def note(image):
+        if image.size not in sizes:  # it is called again for what is decoded
+            sizes.append(image.size)
+        return load(image)
+
+    monkeypatch.setattr(JpegImageFile, "load", note)
+    return sizes
 
 
 def encode_fits(*hdus) -> bytes:

@@ -14,6 +14,7 @@ from planetlib.checkpoint import Checkpoint, CheckpointError
 from planetlib.classify import Classifier, gather_inputs
 from planetlib.files.tables import DataError
 from planetlib.images import read_image
+from tests.conftest import encode, photograph
 
 PROBABILITIES = ["prob_blue", "prob_green", "prob_red"]
 COLUMNS = ["path", "label", "predicted", "confidence", "unknown_score", "status", "error", "note", *PROBABILITIES]
@@ -45,6 +46,15 @@ def test_table_has_a_row_for_each_input_in_input_order(classifier, paths, sample
     assert table.path.tolist() == order
     assert table.label.tolist() == samples.label.tolist()[::-1] + ["", ""]
     assert table.index.tolist() == list(range(26))
+
+
+def test_a_large_picture_is_decoded_at_the_scale_that_its_answer_needs(classifier, decoded):
+    content = encode(photograph(), "JPEG", quality=92)
+    (table,) = classifier.stream([(content, "")])
+    assert decoded == [(1000, 600)]
+    whole = classifier.predict_picture(read_image(content))
+    assert table.predicted[0] == whole.predicted
+    assert np.abs(table[PROBABILITIES].iloc[0].astype(float) - whole[PROBABILITIES].astype(float)).max() < 0.02
 
 
 def test_words_are_strings_and_numbers_are_floats(classifier, paths):

@@ -25,6 +25,7 @@ from planetlib.files.read import UnreadableImage
 from planetlib.files.tables import DataError
 from planetlib.images import read_image
 from planetlib.transforms import fit_to_square, make_training_transform
+from tests.conftest import encode, photograph
 
 SIZE = 24
 
@@ -243,6 +244,12 @@ def test_pixels_are_the_pictures_in_their_order_fitted_as_asked(samples, tmp_pat
     pixels = load_pixels(paths, SIZE, fit)
     assert pixels.dtype == np.uint8 and isinstance(pixels, np.memmap) == (limit == 0)
     np.testing.assert_array_equal(pixels, [fit_to_square(read_image(path), SIZE, fit) for path in paths])
+
+
+def test_a_large_picture_is_decoded_at_the_scale_that_training_needs(tmp_path, decoded):
+    (tmp_path / "a.jpg").write_bytes(encode(photograph(), "JPEG"))
+    assert load_pixels([tmp_path / "a.jpg"], 100, "pad", progress=False).shape == (1, 100, 100, 3)
+    assert decoded == [(1000, 600)]
 
 
 def test_a_picture_that_has_become_unreadable_is_named(samples, tmp_path):

@@ -2,6 +2,7 @@
 
 import gzip
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -30,6 +31,17 @@ def test_of_a_cube_the_first_plane_is_read_and_no_more():
     picture, facts = decode_image(encode_fits(fits.PrimaryHDU(np.stack([PICTURE, PICTURE.T, PICTURE.T]))))
     np.testing.assert_array_equal(picture, read_image(SKY))
     assert facts == {"format": "FITS", "mode": "float32", "width": 16, "height": 16, "note": "first of 3 planes"}
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_a_frame_is_stretched_with_little_more_memory_than_it_has_pixels(kind):
+    frame = (np.arange(2_000_000) % 60_000).reshape(2000, 1000).astype(kind)
+    tracemalloc.start()
+    picture = planetlib.files.fits.stretch(frame)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert picture.shape == (2000, 1000, 3) and np.ptp(picture) == 255
+    assert peak < 6 * frame.size  # bytes: 4 are of the picture; as float64 the frame alone would have 8
 
 
 def test_without_astropy_a_fits_file_says_what_to_install(monkeypatch):

@@ -18,8 +18,9 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from planetlib import images
 from planetlib.files.read import UnreadableImage
-from planetlib.images import SUFFIXES, _decode_plain_png, decode_image, read_image
-from tests.conftest import encode, encode_fits
+from planetlib.images import SPARE, SUFFIXES, _decode_plain_png, decode_image, read_image
+from planetlib.transforms import fit_to_square
+from tests.conftest import encode, encode_fits, photograph
 
 SIDE = 16
 RED, GREEN, BLACK = (200, 30, 20), (10, 180, 40), (0, 0, 0)
@@ -248,6 +249,78 @@ def test_junk_is_not_stepped_over_for_ever():
 def test_alpha_that_is_multiplied_already_is_laid_on_black(mode):
     image = Image.fromarray(halves((90, 255), (200, 0))).convert("LA" if mode == "La" else "RGBA").convert(mode)
     np.testing.assert_array_equal(images._to_rgb(image), halves((90, 90, 90), BLACK))
+
+
+# Large JPEG files, which libjpeg scales while it decodes
+
+
+LARGE_PICTURES = {
+    "RGB": (lambda: encode(photograph(), "JPEG", quality=92), 1),
+    "of few colours": (lambda: encode(photograph(), "JPEG", quality=92, subsampling=2), 1),
+    "progressive": (lambda: encode(photograph(), "JPEG", quality=92, progressive=True), 1),
+    "on its side": (lambda: encode(photograph(), "JPEG", quality=92, exif=orientation(6)), 1),
+    "mirrored": (lambda: encode(photograph(), "JPEG", quality=92, exif=orientation(5)), 1),
+    "grey": (lambda: encode(photograph()[:, :, 0], "JPEG", quality=92), 1),
+    "CMYK": (lambda: encode(photograph(), "JPEG", "CMYK", quality=92), 2),
+}
+
+
+@pytest.mark.parametrize("make, tolerance", LARGE_PICTURES.values(), ids=LARGE_PICTURES)
+def test_a_large_jpeg_for_a_small_square_is_decoded_at_a_reduced_scale_to_the_same_picture(make, tolerance, decoded):
+    content = make()
+    whole, facts = decode_image(content)
+    reduced, known = decode_image(content, 48)
+    assert decoded == [(2000, 1200), (500, 300)] and known == facts and (facts["width"], facts["note"]) == (2000, "")
+    squares = [fit_to_square(picture, 48).astype(float) for picture in (whole, reduced)]
+    assert np.abs(squares[0] - squares[1]).mean() < tolerance and np.abs(squares[0] - squares[1]).max() < 24
+    assert squares[0].std() > 40
+
+
+@pytest.mark.parametrize("side, decoded_to", [(None, 2000), (201, 2000), (200, 2000), (100, 1000), (25, 250), (8, 250)])
+def test_what_is_decoded_has_several_times_the_side_that_is_asked_for(side, decoded_to, decoded):
+    read_image(encode(photograph(), "JPEG"), side)
+    assert [width for width, _ in decoded] == [decoded_to]
+    assert side is None or decoded_to == 2000 or decoded_to * 0.6 >= SPARE * side
+
+
+def test_small_pictures_and_other_formats_are_decoded_to_the_same_pixels_whatever_is_asked_for():
+    contents = [encode(photograph(1700, 1200), "JPEG"), encode(photograph(), "PNG"), encode(photograph(), "WEBP")]
+    contents += [encode(np.uint16(photograph()[:, :, 0]) * 200, "TIFF")]
+    for content in contents:
+        np.testing.assert_array_equal(read_image(content, 8), read_image(content))
+
+
+def test_a_torn_large_jpeg_is_damaged_at_any_scale():
+    with pytest.raises(UnreadableImage, match="damaged or truncated"):
+        read_image(encode(photograph(), "JPEG")[:-3000], 8)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # pytest undoes the library's own filter
+@pytest.mark.parametrize("limit", [2_000_000, 700_000])
+def test_a_jpeg_of_too_many_pixels_is_read_at_half_its_size_and_says_so(limit, monkeypatch):
+    content = encode(photograph(), "JPEG", quality=92)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)  # Pillow itself refuses twice as many
+    picture, facts = decode_image(content)
+    assert picture.shape == (600, 1000, 3) and picture.std() > 40
+    assert facts["note"] == "read at a reduced scale" and (facts["width"], facts["height"]) == (2000, 1200)
+    assert read_image(content, 25).shape == (150, 250, 3)
+
+
+def scans_of_a_colour_each(content: bytes) -> bytes:
+    """The header of a JPEG changed as if its first scan had one colour only."""
+    place = content.rindex(b"\xff\xda")
+    return content[: place + 2] + b"\0\x08\1\1\0" + content[place + 11 :]
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("limit", [599_999, 700_000])
+def test_what_libjpeg_would_hold_in_memory_as_a_whole_stays_too_large(limit, monkeypatch):
+    contents = {599_999: [encode(photograph(), "JPEG")], 700_000: [encode(photograph(), "JPEG", progressive=True)]}
+    contents[700_000].append(scans_of_a_colour_each(encode(photograph(), "JPEG")))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    for content in contents[limit]:
+        with pytest.raises(UnreadableImage, match="too large .2000 × 1200 pixels"):
+            read_image(content, 8)
 
 
 # Plain PNG files, which OpenCV reads

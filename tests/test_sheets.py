@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageColor
 
 from planetlib.show import sheets
-from tests.conftest import row_of
+from tests.conftest import encode, photograph, row_of
 
 
 @pytest.mark.parametrize(
@@ -68,6 +68,12 @@ def test_an_unreadable_picture_is_a_dark_tile_with_the_reason(monkeypatch):
 def test_a_contact_sheet_is_as_large_as_its_tiles_need(count, tiles, predictions):
     sheet = sheets.make_contact_sheet(predictions.head(count), columns=4)
     assert sheet.size == (tiles[0] * (sheets.TILE + 4) + 4, tiles[1] * (sheets.TILE + 34 + 4) + 4)
+
+
+def test_a_tile_of_a_large_picture_is_decoded_at_a_reduced_scale(tmp_path, decoded):
+    (tmp_path / "a.jpg").write_bytes(encode(photograph(), "JPEG"))
+    sheets.annotate_picture(row_of(path=tmp_path / "a.jpg"), 100)
+    assert decoded == [(1000, 600)]
 
 
 def test_a_contact_sheet_keeps_the_order_and_its_limit_and_one_of_nothing_is_white(predictions, pictures):

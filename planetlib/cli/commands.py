@@ -256,7 +256,7 @@ def explain(options) -> int:
     classifier, method, code = Classifier.load(options.run, device=options.device), options.method, 0
     for index, path in enumerate(options.files):
         try:
-            picture = read_image(path)
+            picture = read_image(path, classifier.checkpoint.image_size)
         except UnreadableImage as error:
             print(f"planetlib: {printable(str(error))}", file=sys.stderr)
             code = 1

@@ -6,9 +6,12 @@ import math
 import warnings
 import zlib
 
+import cv2
 import numpy as np
 
 from planetlib.files.read import LARGEST_FILE, UnreadableImage, one_line, require_size
+
+ROWS = 64  # of a picture that are stretched at a time
 
 warnings.filterwarnings("ignore", module=r"astropy\.")  # of oddities; see `images`
 
@@ -18,7 +21,6 @@ def decode_fits(name: str, content: bytes) -> tuple[np.ndarray, dict]:
     """The first plane of the first image, and the facts, as `images.decode_image`; `name` is for errors."""
     try:
         from astropy.io import fits
-        from astropy.visualization import ZScaleInterval
     except ImportError as error:
         raise UnreadableImage(name, "a FITS file, which needs astropy: pip install 'planetlib[fits]'") from error
     try:
@@ -32,15 +34,14 @@ def decode_fits(name: str, content: bytes) -> tuple[np.ndarray, dict]:
             if isinstance(hdu, fits.CompImageHDU):
                 _require_honest_tiles(name, content, place, hdu.tile_shape, hdu.shape)
             plane = hdu.section[(*[0] * len(planes), slice(None), slice(None))]
-        values = plane.astype(np.float64)
-        picture = stretch(values, *ZScaleInterval().get_limits(values) if np.isfinite(values).any() else (0, 0))
+        picture = stretch(plane[::-1], *_choose_limits(plane))
     except UnreadableImage:
         raise
     except Exception as error:  # astropy has its own, and those of all that it calls
         raise UnreadableImage(name, f"damaged or truncated ({one_line(error)})") from error
     note = f"first of {math.prod(planes)} planes" if math.prod(planes) > 1 else ""
     facts = {"format": "FITS", "mode": plane.dtype.name, "width": width, "height": height, "note": note}
-    return picture[::-1].copy(), facts
+    return picture, facts
 
 
 def _require_honest_tiles(name: str, content: bytes, place: int, tile_shape: tuple, shape: tuple) -> None:
@@ -75,24 +76,44 @@ def unzip(name: str, content: bytes) -> bytes:
         raise UnreadableImage(name, f"damaged or truncated ({one_line(error)})") from error
 
 
+def _choose_limits(plane: np.ndarray) -> tuple[float, float]:
+    """ZScale's, which looks at every so manieth finite number: only those are converted."""
+    from astropy.visualization import ZScaleInterval
+
+    known = np.isfinite(plane)
+    finite = plane.ravel() if known.all() else plane[known]
+    interval = ZScaleInterval()
+    samples = finite[:: max(1, finite.size // interval.n_samples)][: interval.n_samples].astype(np.float64)
+    return interval.get_limits(samples) if samples.size else (0, 0)
+
+
 @np.errstate(all="ignore")  # what is not a number is dealt with
-def stretch(values: np.ndarray, low: float = -np.inf, high: float = np.inf) -> np.ndarray:
-    """Numbers (H, W), which are overwritten, as grey uint8 (H, W, 3): black at `low`, white at `high`.
+def stretch(numbers: np.ndarray, low: float = -np.inf, high: float = np.inf) -> np.ndarray:
+    """Numbers (H, W) of any type as grey uint8 (H, W, 3): black at `low`, white at `high`.
 
     Limits that are not finite are those of the numbers. Astronomical pictures mark missing pixels with NaN: black.
+    A few rows at a time become float64, which takes four to eight times the room of the numbers in the file.
 
     Raises:
         ValueError: no number is finite, or they span more than a float holds.
     """
-    finite = np.isfinite(values)
-    if not finite.any():
+    pieces = [slice(top, top + ROWS) for top in range(0, len(numbers), ROWS)]
+    least, most = np.inf, -np.inf
+    for piece in pieces:
+        values = numbers[piece].astype(np.float64)
+        finite = np.isfinite(values)
+        least = values.min(where=finite, initial=least)
+        most = values.max(where=finite, initial=most)
+    if least > most:
         raise ValueError("no pixel has a finite value")
-    low = max(low, values.min(where=finite, initial=np.inf))
-    high = min(high, values.max(where=finite, initial=-np.inf))
+    low, high = max(low, least), min(high, most)
     if not np.isfinite(span := high - low):
         raise ValueError(f"values from {low:g} to {high:g}")
-    np.nan_to_num(values, copy=False, nan=low)
-    values.clip(low, high, out=values)
-    values -= low
-    values *= 255 / span if span > 0 else 0
-    return np.repeat(values.round(out=values).astype(np.uint8)[:, :, None], 3, axis=2)
+    grey = np.empty(numbers.shape, np.uint8)
+    for piece in pieces:
+        values = np.nan_to_num(numbers[piece].astype(np.float64), copy=False, nan=low)
+        values.clip(low, high, out=values)
+        values -= low
+        values *= 255 / span if span > 0 else 0
+        grey[piece] = values.round(out=values)
+    return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)

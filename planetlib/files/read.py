@@ -65,8 +65,13 @@ def require_size(name: str, width: int, height: int) -> None:
     """Raises UnreadableImage for sides in pixels that are too small to show anything, or more than memory may bear."""
     if min(width, height) < SMALLEST_SIDE:
         raise UnreadableImage(name, f"{width} × {height} pixels; at least {SMALLEST_SIDE} × {SMALLEST_SIDE} are needed")
-    if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:  # Pillow itself only warns up to twice that
+    if is_too_large(width, height):  # Pillow itself only warns up to twice that
         raise UnreadableImage(name, f"too large ({width} × {height} pixels; at most {Image.MAX_IMAGE_PIXELS} in all)")
+
+
+def is_too_large(width: int, height: int) -> bool:
+    """Whether a picture has more pixels than memory may bear, which is for Pillow's `MAX_IMAGE_PIXELS` to say."""
+    return Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS
 
 
 def one_line(error: Exception) -> str:

@@ -52,7 +52,7 @@ def clean_name(*parts: str) -> str:
 def fit_or_blank(path: str | Path, side: int) -> np.ndarray:
     """A picture fitted to a square, uint8 (side, side, 3); a dark one for what cannot be read."""
     try:
-        return fit_to_square(read_image(path), side)
+        return fit_to_square(read_image(path, side), side)
     except UnreadableImage:
         return np.full((side, side, 3), 40, np.uint8)
 
