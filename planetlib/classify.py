@@ -27,7 +27,7 @@ from planetlib.files.progress import progress_bar
 from planetlib.files.read import UnreadableImage
 from planetlib.files.tables import DataError
 from planetlib.images import decode_image
-from planetlib.model import TorchRuntime, choose_device, pass_pieces, score_unknown
+from planetlib.model import TorchRuntime, choose_device, on_one_core, pass_pieces, score_unknown
 from planetlib.transforms import fit_to_square, to_tensor
 
 COLUMNS = ["path", "label", "predicted", "confidence", "unknown_score", "status", "error", "note"]
@@ -61,7 +61,8 @@ class Classifier:
         self.checkpoint, self.class_names = checkpoint, list(checkpoint.class_names)
         self.device = choose_device(device)
         self.precision = precision or checkpoint.recipe.get("precision", "auto")
-        self.model = checkpoint.build_model().to(self.device)
+        with on_one_core():
+            self.model = checkpoint.build_model().to(self.device)
         self.most = sys.maxsize
 
     @classmethod
@@ -76,7 +77,8 @@ class Classifier:
     @cached_property
     def compute(self) -> Runtime:
         """What passes images through the network; `planetlib.batch.runtime` has another to put in its place."""
-        return TorchRuntime(self.model, self.device, self.precision)
+        with on_one_core():
+            return TorchRuntime(self.model, self.device, self.precision)
 
     def prepare(self, picture: np.ndarray) -> Tensor:
         """A picture, uint8 (H, W, 3), as the model's input, uint8 (3, size, size)."""

@@ -19,9 +19,11 @@ from planetlib.files.progress import map_in_threads
 from planetlib.files.read import UnreadableImage, read_file
 from planetlib.files.tables import SAMPLE_COLUMNS, DataError, read_samples
 from planetlib.images import SUFFIXES, decode_image, read_image
+from planetlib.settings import ELSEWHERE
 from planetlib.transforms import draw_augmented, fit_to_square, to_tensor
 
-SPLITS = {"train": 0.70, "val": 0.15, "test": 0.15}
+SPLITS = ("train", "val", "test")
+VAL_SHARE = TEST_SHARE = 0.15  # of each class; the rest is for training
 IN_MEMORY_BYTES = 1 << 30  # decoded pictures beyond this lie in a memory-mapped file
 
 
@@ -75,6 +77,16 @@ def find_samples(folder: str | os.PathLike) -> pd.DataFrame:
     return samples
 
 
+def find_elsewhere(samples: pd.DataFrame, folder: str | os.PathLike = ELSEWHERE) -> pd.DataFrame:
+    """Pictures of a run's classes from another source than its own, `path, label`.
+
+    Where the folder has none of the classes, the run's own test pictures stand in for them.
+    """
+    elsewhere = find_samples(folder)
+    elsewhere = elsewhere[elsewhere.label.isin(samples.label)].reset_index(drop=True)
+    return elsewhere if len(elsewhere) else samples.loc[samples.split == "test", ["path", "label"]]
+
+
 def require_same_classes(folder: str | os.PathLike, table: str | os.PathLike) -> None:
     """Raises DataError where a samples table is of another folder, or of one that had other classes."""
     folder = Path(folder).resolve()
@@ -110,7 +122,7 @@ def _check_file(path: str) -> dict:
         return {"status": "unreadable", **blank, "error": error.reason}
 
 
-def split_samples(checked: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+def split_samples(checked: pd.DataFrame, seed: int = 0, test_share: float = TEST_SHARE) -> pd.DataFrame:
     """Deals the readable pictures of each class into train, val and test.
 
     A group of copies is never torn apart: no test picture is also a training picture. Each class is dealt by itself, so
@@ -119,6 +131,7 @@ def split_samples(checked: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     Args:
         checked: by `check_samples`, or by `audit_samples`, which adds `group`; without it only equal files share one.
         seed: of the deal.
+        test_share: of each class, set aside for the test.
 
     Returns:
         The samples table, in the order of `checked`, without unreadable files.
@@ -140,16 +153,16 @@ def split_samples(checked: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     for label, groups in leaders.groupby("label").group:
         # Seeded by the label too, so that adding a class does not deal the others anew.
         order = np.random.default_rng([seed, *label.encode()]).permutation(groups)
-        split_of |= _deal({group: sizes[group] for group in order.tolist()})
+        split_of |= _deal({group: sizes[group] for group in order.tolist()}, test_share)
     samples["split"] = samples.group.map(split_of)
     return samples[SAMPLE_COLUMNS]
 
 
-def _deal(sizes: dict[int, int]) -> dict[int, str]:
+def _deal(sizes: dict[int, int], test_share: float) -> dict[int, str]:
     """Group → split, from group → number of its pictures, in the order in which they are dealt."""
     left, split_of = dict(sizes), {}
-    for splits_to_come, split in ((2, "test"), (1, "val")):
-        room = max(1, round(sum(sizes.values()) * SPLITS[split]))
+    for splits_to_come, split, share in ((2, "test", test_share), (1, "val", VAL_SHARE)):
+        room = max(1, round(sum(sizes.values()) * share))
         chosen: list[int] = []
         for group, size in left.items():
             if size <= room and len(left) - len(chosen) > splits_to_come:

@@ -6,6 +6,7 @@ changes, and nothing stale is read.
 """
 
 import hashlib
+import math
 import os
 import shutil
 from contextlib import ExitStack
@@ -28,10 +29,10 @@ from planetlib.model import DETECTOR_STAGES, Network, choose_precision, fold_cop
 from planetlib.settings import Settings
 from planetlib.transforms import RECIPES, make_training_transform
 
-#: of each kind of outliers, there is one for validation to so many for training
-OUTLIERS_PER_VALIDATION = 4
+#: of each planet and each kind of outliers, one is drawn for validation to so many for training
+DRAWN_PER_VALIDATION = 4
 #: raised whenever the same settings and pictures would give other features: what draws, augments or passes changed
-FEATURES_FORMAT = 2
+FEATURES_FORMAT = 3
 #: drawn pictures of these numbers and on are for validation
 VALIDATION_FROM = 50_000
 #: strength of drawn pictures' augmentation, as a share of the others': they are photographed in many ways already
@@ -54,7 +55,7 @@ class FrozenFeatures:
     """View number → what the frozen stages make of it, and the class numbers.
 
     Args:
-        split: `train`, mixed with drawn planets and outliers, or `val`, mixed with outliers of its own.
+        split: `train` or `val`, each mixed with drawn planets and outliers of its own.
         settings: see `Settings`.
         samples: the samples table.
         model: its stages that come before the tail are as pretrained.
@@ -75,10 +76,11 @@ class FrozenFeatures:
         self.part, self.class_names = samples[samples.split == split], sorted(samples.label.unique())
         self.validation = split == "val"
         names, self.kinds = self.class_names, outlier_kinds(self.class_names, settings)
-        self.drawn = [] if self.validation else [name for name in names if name in PLANETS and settings.drawn]
-        self.outliers = -(-settings.outliers // OUTLIERS_PER_VALIDATION) if self.validation else settings.outliers
+        fewer = DRAWN_PER_VALIDATION if self.validation else 1
+        self.drawn, self.outliers = (math.ceil(count / fewer) for count in (settings.drawn, settings.outliers))
+        self.planets = [name for name in names if name in PLANETS and settings.drawn]
         numbers = [names.index(label) for label in self.part.label]
-        numbers += [names.index(name) for name in self.drawn for _ in range(settings.drawn)]
+        numbers += [names.index(name) for name in self.planets for _ in range(self.drawn)]
         numbers += [len(names) + number for number in range(len(self.kinds)) for _ in range(self.outliers)]
         self.labels = torch.tensor(numbers)
         self.size = settings.image_size or model.image_size
@@ -100,16 +102,18 @@ class FrozenFeatures:
         """The drawn pictures in a view: in each there are new ones."""
         settings, files = self.settings, len(self.part)
         parts = [np.empty((0, self.size, self.size, 3), np.uint8)]
-        if self.drawn:
-            start = number * settings.drawn % VALIDATION_FROM
-            numbers = range(start, start + settings.drawn)
-            parts.append(draw_planets(self.drawn, numbers, self.size, settings.seed).image)
+        if self.planets:
+            parts.append(draw_planets(self.planets, self._numbers(number, self.drawn), self.size, settings.seed).image)
         if self.kinds:
-            start = number * self.outliers % VALIDATION_FROM + VALIDATION_FROM * self.validation
-            parts.append(draw_outliers(self.kinds, range(start, start + self.outliers), self.size, settings.seed))
+            parts.append(draw_outliers(self.kinds, self._numbers(number, self.outliers), self.size, settings.seed))
         transform = make_training_transform(settings.recipe, self.size, settings.strength, MILD)
         labels = self.labels[files:].tolist()
         return ImageData(np.concatenate(parts), labels, transform, (settings.seed, number), files)
+
+    def _numbers(self, view: int, count: int) -> range:
+        """Of the pictures drawn of each kind in a view."""
+        start = view * count % VALIDATION_FROM + VALIDATION_FROM * self.validation
+        return range(start, start + count)
 
     def load(self, number: int) -> TensorDataset:
         """A view: for each backbone maps (N, C, H, W), float32 or bfloat16, and class numbers (N,)."""

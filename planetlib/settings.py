@@ -14,7 +14,8 @@ from planetlib import PlanetlibError, require_known
 _HERE = Path(__file__).resolve().parent.parent
 #: the clone; where planetlib was installed without one, the current folder
 PROJECT = _HERE if (_HERE / "notebooks" / "01_explore_and_augment.ipynb").is_file() else Path.cwd()
-FIXTURE = PROJECT / "data" / "fixture"
+#: the embedded pictures: those to train on, others of the same classes from elsewhere, and some of none of them
+FIXTURE, ELSEWHERE, STRANGERS = (PROJECT / "data" / name for name in ("fixture", "elsewhere", "strangers"))
 
 
 def _choice(default, says: str, least: float | None = None, most: float | None = None, among: tuple = ()) -> Any:
@@ -49,6 +50,7 @@ class Settings:
     outliers: int = _choice(
         60, "drawn pictures of each kind of «none of these» mixed in, as classes never predicted", 0, 100_000
     )
+    test_share: float = _choice(0.15, "share of each class that is set aside for the test", 0.01, 0.8)
     views: int = _choice(3, "augmented views of each picture, met in turn; 0: new ones in each epoch", 0, 10_000)
     head_epochs: int = _choice(20, "epochs of the phase head: the backbone is frozen", 1, 1_000_000)
     finetune_epochs: int = _choice(5, "epochs of the phase finetune: the backbone's tail is free", 1, 1_000_000)
@@ -116,9 +118,11 @@ PROFILES: dict[str, dict[str, Any]] = {
     # Small enough to run five notebooks in five minutes, in float32 so that any processor prints the same.
     "fixture": {
         "image_size": 160,
+        "test_share": 0.4,  # of few pictures: intervals are to mean something
         "drawn": 60,
         "outliers": 24,
-        "views": 2,
+        "views": 3,
+        "finetune_epochs": 6,
         "precision": "float32",
         "workers": 0,
     },

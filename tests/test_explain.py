@@ -6,11 +6,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from pytorch_grad_cam import EigenCAM, GradCAM, GradCAMElementWise, GradCAMPlusPlus, HiResCAM, LayerCAM, XGradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
+import planetlib.explain as explain_module
 from planetlib import PlanetlibError
 from planetlib.checkpoint import Checkpoint
 from planetlib.classify import Classifier
-from planetlib.explain import COLOURS, METHODS, map_activation, overlay_map
+from planetlib.explain import COLOURS, CONTOURS, FORMULAS, METHODS, map_activation, overlay_map
 from planetlib.images import read_image
 from planetlib.model import Network
 
@@ -64,30 +67,73 @@ def test_maps_lie_on_the_pictures_own_pixels_between_0_and_1(method, shape, clas
 @pytest.mark.parametrize("name", ["blue", "green", "red"])
 def test_gradcam_is_what_the_paper_says(name, stage, classifier, picture):
     by_hand = gradcam_by_hand(classifier, picture, classifier.class_names.index(name), stage)
-    heat = map_activation(classifier, picture, name, stage=classifier.model.stage_names[stage])
+    heat = map_activation(classifier, picture, name, "gradcam", classifier.model.stage_names[stage])
     if by_hand.max() > 0:
         np.testing.assert_allclose(heat, stretch(cv2.resize(stretch(by_hand), (64, 64))), atol=1e-4)
     else:
         assert heat.max() == 0
 
 
+PEERS = dict(zip(FORMULAS, (GradCAM, GradCAMPlusPlus, HiResCAM, XGradCAM, LayerCAM, GradCAMElementWise, EigenCAM)))
+
+
+@pytest.mark.parametrize("stage", [2, 4])
+@pytest.mark.parametrize("method", FORMULAS)
+def test_every_formula_gives_what_pytorch_grad_cam_gives(method, stage, classifier, picture):
+    model, name = classifier.model, classifier.predict_picture(picture).predicted
+    heat = map_activation(classifier, picture, name, method, model.stage_names[stage])
+    model.set_free_stages(model.stage_names)  # it asks for gradients of weights
+    with PEERS[method](model, [model.get_stage(model.stage_names[stage])]) as peer:
+        target = ClassifierOutputTarget(classifier.class_names.index(name))
+        expected = peer(classifier.prepare(picture)[None], [target])[0]
+    np.testing.assert_allclose(heat, expected, atol=1e-4)
+    assert np.ptp(heat) > 0.9
+
+
 def test_a_map_is_of_the_class_that_is_asked_for(classifier, picture):
     stage = classifier.model.stage_names[3]
-    red, blue = (map_activation(classifier, picture, name, stage=stage) for name in ("red", "blue"))
+    red, blue = (map_activation(classifier, picture, name, "gradcam", stage) for name in ("red", "blue"))
     assert np.abs(red - blue).max() > 0.1
 
 
 def test_by_default_the_last_stage_is_asked(classifier, picture):
-    by_default = map_activation(classifier, picture, "red")
-    of_the_top = map_activation(classifier, picture, "red", stage="toy.top")
+    by_default = map_activation(classifier, picture, "red", "layercam")
+    of_the_top = map_activation(classifier, picture, "red", "layercam", "toy.top")
     np.testing.assert_array_equal(by_default, of_the_top)
+
+
+def test_the_fused_map_is_gradcam_of_the_last_stage_times_layercam_of_a_finer_one(classifier, picture):
+    name = classifier.predict_picture(picture).predicted
+    (fine,), (last,) = classifier.model.finer_stages, classifier.model.last_stages(1)
+    parts = [
+        map_activation(classifier, picture, name, method, stage)
+        for method, stage in (("gradcam", last), ("layercam", fine))
+    ]
+    fused = map_activation(classifier, picture, name, "fused")
+    # Enlarged, a map no longer quite reaches 0 and 1; alone it is stretched again.
+    np.testing.assert_allclose(fused, stretch(parts[0] * parts[1]), atol=0.03)
+    assert np.abs(fused - parts[0]).max() > 0.1 < np.abs(fused - parts[1]).max()
+
+
+@pytest.mark.parametrize("backbone", ["efficientnet_lite0", "resnet50", "ensemble"])
+def test_the_finer_stage_has_fourteen_rows_where_the_last_has_seven(backbone):
+    model = Network(backbone, 2, weights="random").eval()
+    rows: dict[str, int] = {}
+    for name in (*model.finer_stages, *model.last_stages(1)):
+        model.get_stage(name).register_forward_hook(
+            lambda module, inputs, output, name=name: rows.update({name: output.shape[2]})
+        )
+    with torch.inference_mode():
+        model(torch.zeros(1, 3, 224, 224))
+    assert [rows[name] for name in model.finer_stages] == [14] * len(model.backbones)
+    assert [rows[name] for name in model.last_stages(1)] == [7] * len(model.backbones)
 
 
 @pytest.mark.parametrize("free", [0, 2, 99])
 def test_maps_do_not_depend_on_which_stages_are_frozen(free, classifier, picture):
     expected = gradcam_by_hand(classifier, picture, 2, 3)
     classifier.model.set_free_stages(classifier.model.last_stages(free))
-    heat = map_activation(classifier, picture, "red", stage=classifier.model.stage_names[3])
+    heat = map_activation(classifier, picture, "red", "gradcam", classifier.model.stage_names[3])
     np.testing.assert_allclose(heat, stretch(cv2.resize(stretch(expected), (64, 64))), atol=1e-4)
 
 
@@ -114,36 +160,31 @@ def test_the_ensembles_map_is_the_mean_of_the_maps_of_both_its_backbones(picture
     np.testing.assert_allclose(together, stretch(np.mean(parts, axis=0)), atol=1e-4)
 
 
-class Striped:
-    """In place of a method: 1 in the middle 22 of 64 rows, where a picture of 20 × 60 lies, and 0 in the padding."""
+ROWS = np.zeros(64, np.float32)  # 1 in the middle 22 of 64, where a picture of 20 × 60 lies, and 0 in the padding
+ROWS[21:42] = 1
 
-    def __init__(self, model, layers):
-        pass
 
-    def __enter__(self):
-        return lambda image, targets: np.repeat(self.rows[None, :, None], 64, axis=2)
-
-    def __exit__(self, *error):
-        pass
-
-    rows = np.zeros(64, np.float32)
-    rows[21:42] = 1
+def striped(maps: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
+    """In place of a method."""
+    return torch.from_numpy(np.repeat(ROWS[None, :, None], 64, axis=2))
 
 
 def test_padding_is_cut_off_and_nothing_else(classifier, monkeypatch):
-    monkeypatch.setitem(METHODS, "striped", Striped)
+    monkeypatch.setitem(FORMULAS, "striped", striped)
+    monkeypatch.setattr(explain_module, "METHODS", ("striped",))
     picture = np.full((20, 60, 3), 99, np.uint8)
     content = classifier.prepare(picture)[0, :, 0] > 0
-    assert np.array_equal(content.numpy(), Striped.rows == 1)
-    assert (map_activation(classifier, picture, "red", "striped") == 1).all()
-    assert (map_activation(classifier, picture.transpose(1, 0, 2).copy(), "red", "striped").mean(1) < 1).any()
+    assert np.array_equal(content.numpy(), ROWS == 1)
+    assert map_activation(classifier, picture, "red", "striped").min() > 0.999
+    assert (map_activation(classifier, picture.transpose(1, 0, 2).copy(), "red", "striped").mean(1) < 0.999).any()
 
 
 def test_a_squashed_picture_has_no_padding_to_cut_off(monkeypatch):
-    monkeypatch.setitem(METHODS, "striped", Striped)
+    monkeypatch.setitem(FORMULAS, "striped", striped)
+    monkeypatch.setattr(explain_module, "METHODS", ("striped",))
     classifier = make_classifier("toy", fit="squash")
     heat = map_activation(classifier, np.zeros((64, 128, 3), np.uint8), "b", "striped")
-    np.testing.assert_array_equal(heat[:, 0], Striped.rows)
+    np.testing.assert_allclose(heat[:, 0], ROWS, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -181,14 +222,22 @@ def test_an_overlay_of_no_strength_is_the_picture(picture, ramp):
 def test_an_overlay_of_full_strength_is_the_map_in_its_colours(picture, ramp):
     shown = overlay_map(picture, ramp, strength=1)
     np.testing.assert_array_equal(shown, overlay_map(255 - picture, ramp, strength=1))
-    lightness = cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY)[0].astype(int)
+    contours = (shown == 255).all((0, 2))
+    lightness = cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY)[0, ~contours].astype(int)
     assert lightness[0] < 10 and lightness[-1] > 200 and (np.diff(lightness) >= 0).all()
-    assert shown[0, 32, 0] > shown[0, 32, 2]  # the middle of `inferno` is red rather than blue
+    assert shown[0, 29, 0] > shown[0, 29, 2]  # the middle of `inferno` is red rather than blue
 
 
-def test_an_overlay_of_half_strength_lies_half_way(picture, ramp):
-    ends = [overlay_map(picture, ramp, strength).astype(int) for strength in (0, 0.5, 1)]
-    assert np.abs(ends[1] - (ends[0] + ends[2]) / 2).max() <= 1
+def test_of_half_strength_it_covers_half_where_it_is_warmest_and_a_quarter_where_it_is_cold(picture, ramp):
+    none, half, full = (overlay_map(picture, ramp, strength).astype(int) for strength in (0, 0.5, 1))
+    for column, share in ((0, 0.25), (63, 0.5)):  # far from any contour
+        expected = none[:, column] + share * (full - none)[:, column]
+        assert np.abs(half[:, column] - expected).max() <= 1
+
+
+def test_contours_are_at_a_quarter_a_half_and_three_quarters(picture, ramp):
+    columns = np.flatnonzero((overlay_map(picture, ramp) == 255).all((0, 2)))
+    assert columns.tolist() == [np.flatnonzero(ramp[0] >= level)[0] for level in CONTOURS]
 
 
 def test_an_overlay_changes_neither_picture_nor_map(picture, ramp):
@@ -208,6 +257,7 @@ def test_unknown_colours_are_told(picture, ramp):
 
 def test_a_map_costs_one_pass_forward_and_one_back(classifier, picture):
     model, passes = classifier.model, {"forward": 0, "backward": 0}
+    assert model.finer_stages  # which is found out once
 
     def count(name):
         passes[name] += 1

@@ -23,7 +23,7 @@ import planetlib
 from planetlib.cli import make_parser
 from planetlib.files.download import LISTING
 from planetlib.images import SUFFIXES
-from planetlib.settings import FIXTURE, PROJECT
+from planetlib.settings import PROJECT
 from tests.guards import find_module, read_guards, take_out
 
 try:
@@ -278,10 +278,6 @@ def test_a_path_of_a_machine_would_be_found():
     for path in ("/" + "home/someone/x", "'/" + "tmp/pytest", "C:" + "\\Users\\me"):
         assert MACHINE_PATH.search(path)
     assert not MACHINE_PATH.search("data/tmp/x https://example.org/home/x")
-
-
-def test_the_embedded_pictures_are_small():
-    assert sum(path.stat().st_size for path in FIXTURE.rglob("*") if path.is_file()) < 1_000_000
 
 
 def test_no_picture_of_another_data_set_is_in_the_tree():

@@ -1,10 +1,12 @@
-"""Runs the five notebooks into readable reports, and leaves the notebooks as they are."""
+"""Runs the five notebooks into a small site of readable reports, and leaves the notebooks as they are."""
 
 import json
 import os
+import re
 from importlib.metadata import distribution
 from pathlib import Path
 
+import jinja2
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
@@ -16,6 +18,7 @@ from planetlib.files.whole import open_whole
 from planetlib.settings import PROJECT
 
 FOLDER = PROJECT / "notebooks"
+PAGES = Path(__file__).parent / "pages"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -26,16 +29,16 @@ class NotebookFailed(PlanetlibError):
 def run_notebooks(
     out: str | os.PathLike, environment: dict[str, str], in_place: bool = False, progress: bool = True
 ) -> list[Path]:
-    """Executes the notebooks in order and writes each as HTML.
+    """Executes the notebooks in order and writes each as HTML, and a page that leads to them.
 
     Args:
-        out: folder for the reports, `<notebook>.html`.
+        out: folder for the reports, `<notebook>.html`, and `index.html`.
         environment: variables for the kernels, such as `PLANETLIB_DATA`; see `planetlib.settings.load_settings`.
         in_place: store the outputs in the notebooks themselves as well.
         progress: show a bar.
 
     Returns:
-        The reports.
+        The index, then the reports.
 
     Raises:
         NotebookFailed: a cell raised, or the kernel died; the notebooks after it are not run.
@@ -46,7 +49,12 @@ def run_notebooks(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     bar = progress_bar(notebooks, progress, desc="notebooks", unit="notebook")
-    return [_run_notebook(path, out, environment, in_place) for path in bar]
+    pages = [_run_notebook(path, out, environment, in_place) for path in bar]
+    index = jinja2.Template((PAGES / "index.html.j2").read_text(encoding="utf-8"), autoescape=True)
+    style = (PAGES / "style.css").read_text(encoding="utf-8")
+    with open_whole(out / "index.html") as file:
+        file.write(index.render(pages=pages, style=style).encode())
+    return [out / "index.html", *(out / page["file"] for page in pages)]
 
 
 def _say_where() -> str:
@@ -55,7 +63,8 @@ def _say_where() -> str:
     return "run this in one" + (f"; planetlib was installed from {origin}" if origin else "")
 
 
-def _run_notebook(path: Path, out: Path, environment: dict[str, str], in_place: bool) -> Path:
+def _run_notebook(path: Path, out: Path, environment: dict[str, str], in_place: bool) -> dict[str, str]:
+    """Runs a notebook; returns what the index shows of it."""
     notebook = nbformat.read(path, as_version=4)
     # Bars belong on a terminal; in a stored page they are noise that changes with the clock.
     kernel = {"env": {**os.environ, **environment, "TQDM_DISABLE": "1"}}
@@ -76,7 +85,9 @@ def _run_notebook(path: Path, out: Path, environment: dict[str, str], in_place: 
         cause, reason = error, str(error)
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         output.get("data", {}).pop(WIDGET_VIEW, None)  # it needs a kernel; the still picture beside it does not
-    page, _ = HTMLExporter().from_notebook_node(notebook)
+    style = (PAGES / "style.css").read_text(encoding="utf-8")
+    template = (PAGES / "report.html.j2").read_text(encoding="utf-8").replace("STYLE", style)
+    page, _ = HTMLExporter(raw_template=template).from_notebook_node(notebook)
     report = out / f"{path.stem}.html"
     with open_whole(report) as file:
         file.write(page.encode())
@@ -87,4 +98,15 @@ def _run_notebook(path: Path, out: Path, environment: dict[str, str], in_place: 
             cell.metadata.pop("execution", None)
         with open_whole(path) as file:
             file.write(f"{nbformat.writes(notebook)}\n".encode())
-    return report
+    return {"file": report.name, **_summarize(notebook)}
+
+
+def _summarize(notebook: nbformat.NotebookNode) -> dict[str, str]:
+    """Title, the bold lines under it, and the output of the cell with the tag `main-figure`, base64 of a PNG."""
+    title, _, text = notebook.cells[0].source.removeprefix("# ").partition("\n")
+    lead = re.search(r"\*\*(.+?)\*\*", text, re.DOTALL)
+    cells = [cell for cell in notebook.cells if "main-figure" in cell.metadata.get("tags", [])]
+    figures = [
+        output.data["image/png"] for cell in cells for output in cell.outputs if "image/png" in output.get("data", {})
+    ]
+    return {"title": title, "lead": lead[1] if lead else "", "figure": figures[0] if figures else ""}

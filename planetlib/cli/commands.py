@@ -43,12 +43,14 @@ def data_check(options) -> int:
 @command(
     DATA,
     option("--out", type=Path, required=True, help="samples table to write (CSV)"),
-    option("--seed", type=SEED, default=0, help="of the deal"),
+    choice("seed"),
+    choice("test_share"),
     AUDIT,
 )
 def data_split(options) -> int:
     """Deal pictures into train, val and test: a table, no file is moved."""
-    return _split(options.data, options.seed, options.out, options.audit)
+    settings = load_settings(data=options.data, seed=options.seed, test_share=options.test_share)
+    return _split(settings, options.out, options.audit)
 
 
 @command(
@@ -136,7 +138,8 @@ def evaluate(options) -> int:
     if options.split == "test":
         if options.data is not None:
             checked = _check(known, options.audit)
-            code, known = _report_unreadable(checked), split_samples(checked, classifier.checkpoint.recipe["seed"])
+            recipe = classifier.checkpoint.recipe
+            code, known = _report_unreadable(checked), split_samples(checked, recipe["seed"], recipe["test_share"])
         known = known[known.split == "test"]
     shown = pd.concat([known, strangers])  # of these it has seen none, so all of them are test pictures
     predictions = classifier.predict(shown.path, shown.label)
@@ -236,7 +239,7 @@ def _predict_on_ray(options) -> int:
     option("files", nargs="+", type=Path, metavar="FILE"),
     RUN,
     ANSWERS,
-    option("--method", default="gradcam", help="or gradcam++, hirescam, xgradcam, layercam, elementwise, eigencam"),
+    option("--method", default="fused", help="or gradcam, gradcam++, hirescam, xgradcam, layercam, …"),
     option("--class", dest="class_name", help="class to explain (default: the predicted one)"),
     DEVICE,
 )
@@ -314,6 +317,7 @@ def notebooks(options) -> int:
     reports = run_notebooks(options.out, {name: value for name, value in named.items() if value}, options.store)
     print(*reports, sep="\n")
     print(f"checkpoints, evaluation, maps and predictions: {load_settings(data=options.data).run}")
+    print(f"to be read in a browser: {reports[0].resolve().as_uri()}")
     return 0
 
 
@@ -325,16 +329,16 @@ def _make_settings(options):
 def _make_samples(settings, audit: bool, anew: bool = False) -> int:
     """Makes the samples table of a run, unless it is there; returns the exit code."""
     table = settings.run / "samples.csv"
-    return _split(settings.data, settings.seed, table, audit) if anew or not table.exists() else 0
+    return _split(settings, table, audit) if anew or not table.exists() else 0
 
 
-def _split(data: Path, seed: int, table: Path, audit: bool) -> int:
+def _split(settings, table: Path, audit: bool) -> int:
     """Writes the samples table of a folder, and prints how many there are; returns the exit code."""
     from planetlib.data import find_samples, split_samples
     from planetlib.files.tables import write_table
 
-    checked = _check(find_samples(data.resolve()), audit)
-    samples = split_samples(checked, seed)
+    checked = _check(find_samples(settings.data.resolve()), audit)
+    samples = split_samples(checked, settings.seed, settings.test_share)
     write_table(samples, table)
     _print_table(samples.groupby(["label", "split"]).size().unstack()[["train", "val", "test"]])
     return _report_unreadable(checked)

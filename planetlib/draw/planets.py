@@ -9,8 +9,6 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import product
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -36,7 +34,6 @@ from planetlib.draw.surface import (
     smooth_step,
     tint_surface,
 )
-from planetlib.files.whole import open_whole
 
 #: pictures of each planet, or of each kind of outliers, that seeds keep apart
 SEEDS_PER_SET = 100_000
@@ -302,29 +299,3 @@ def draw_each(draw: Callable, names: Sequence[str], numbers: Iterable[int], size
     scenes = [(name, size, seed * SEEDS_PER_SET + number) for name in names for number in numbers]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(draw, *zip(*scenes)))
-
-
-def write_drawn_set(
-    folder: Path | str, per_class: int = 20, size: int = 128, seed: int = 0, quality: int = 88
-) -> list[Path]:
-    """Draws and saves a labelled set of plain pictures as ``folder/<class>/<class>_000.jpg`` and so on.
-
-    Args:
-        folder: made where it is missing; files of the same names are replaced.
-        per_class: pictures of each planet, at most 100 000.
-        size: width and height in pixels.
-        seed: non-negative; sets of different seeds share no picture.
-        quality: JPEG quality, 0 to 100.
-
-    Returns:
-        The written files, by class and number.
-
-    Raises:
-        OSError: a picture could not be written.
-    """
-    paths = [Path(folder) / name / f"{name}_{number:03d}.jpg" for name, number in product(PLANETS, range(per_class))]
-    for path, image in zip(paths, draw_planets(PLANETS, range(per_class), size, seed, plain=True).image):
-        _, content = cv2.imencode(".jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, quality))
-        with open_whole(path) as file:
-            file.write(content)  # type: ignore[call-overload]
-    return paths

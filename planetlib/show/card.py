@@ -47,7 +47,7 @@ def write_card(run: str | os.PathLike, checkpoint: Checkpoint, samples: pd.DataF
         checkpoint=checkpoint,
         classes=len(checkpoint.class_names),
         folder=printable(Path(settings.data).resolve().name).replace("`", "'"),
-        counts=_format_table(counts.reindex(columns=list(SPLITS), fill_value=0)),
+        counts=_format_table(counts.reindex(columns=SPLITS, fill_value=0)),
         recipe=", ".join(f"{name} {value}" for name, value in chosen.items()),
         unknowns=unknowns.format(checkpoint=checkpoint, accepted=ACCEPTED),
         licences="; ".join(f"{licence} ({name})" for name, licence in licences.items()),

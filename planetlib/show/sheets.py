@@ -8,17 +8,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageColor, ImageDraw, ImageFont
-from torchvision.utils import make_grid
 
 from planetlib import printable
 from planetlib.files.progress import progress_bar
 from planetlib.files.read import UnreadableImage
 from planetlib.files.whole import open_whole
 from planetlib.images import read_image
-from planetlib.transforms import fit_to_square, to_picture, to_tensor
+from planetlib.transforms import fit_to_square
 
 BLUE, RED, GREY = "#0173b2", "#d55e00", "#6b6b6b"  # the first two are of seaborn's `colorblind` palette
-TILE = 192  # pixels, side of a picture in a contact sheet
+TILE, GAP = 192, 4  # pixels, side of a picture in a contact sheet and what lies between two
 
 
 def describe_prediction(row) -> tuple[str, str]:
@@ -99,10 +98,15 @@ def write_caption(picture: np.ndarray, text: str) -> np.ndarray:
 
 def make_contact_sheet(predictions: pd.DataFrame, columns: int = 10, limit: int = 200) -> Image.Image:
     """The first rows of the predictions table as one picture of annotated tiles."""
-    tiles = [to_tensor(np.array(annotate_picture(row, TILE))) for row in predictions.head(limit).itertuples()]
+    tiles = [annotate_picture(row, TILE) for row in predictions.head(limit).itertuples()]
     if not tiles:
         return Image.new("RGB", (TILE, TILE), "white")
-    return Image.fromarray(to_picture(make_grid(tiles, nrow=columns, padding=4, pad_value=255)))
+    columns, (width, height) = min(columns, len(tiles)), (side + GAP for side in tiles[0].size)
+    rows = math.ceil(len(tiles) / columns)
+    sheet = Image.new("RGB", (columns * width + GAP, rows * height + GAP), "white")
+    for number, tile in enumerate(tiles):
+        sheet.paste(tile, (number % columns * width + GAP, number // columns * height + GAP))
+    return sheet
 
 
 def draw_predictions(predictions: pd.DataFrame, folder: str | os.PathLike) -> None:

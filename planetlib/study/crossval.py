@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from planetlib.checkpoint import PHASES
 from planetlib.classify import Classifier
-from planetlib.data import SPLITS
+from planetlib.data import SPLITS, TEST_SHARE, VAL_SHARE
 from planetlib.evaluate import evaluate_predictions, wilson_interval
 from planetlib.files.tables import DataError, write_table
 from planetlib.settings import Settings
@@ -38,7 +38,7 @@ def make_folds(samples: pd.DataFrame, folds: int = 5, seed: int = 0) -> list[pd.
         split = np.full(len(samples), "train", object)
         split[held_out] = "test"
         # As many validation pictures to a training picture as in an ordinary split.
-        parts = min(round(1 + SPLITS["train"] / SPLITS["val"]), groups.min() - -(-groups.min() // folds))
+        parts = min(round((1 - TEST_SHARE) / VAL_SHARE), groups.min() - -(-groups.min() // folds))
         split[rest[_deal(samples.iloc[rest], max(2, parts), seed)[0][1]]] = "val"
         tables.append(samples.assign(split=split))
     return tables
