@@ -6,8 +6,7 @@ The table (pandas) has the columns `path, label, split, sha256, group`. Files ar
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from planetlib import list_few
-from planetlib.files.progress import progress_bar
+from planetlib.files.progress import map_in_threads
 from planetlib.files.read import UnreadableImage, read_file
 from planetlib.files.tables import SAMPLE_COLUMNS, DataError, read_samples
 from planetlib.images import SUFFIXES, decode_image, read_image
@@ -109,7 +108,7 @@ def check_samples(samples: pd.DataFrame) -> pd.DataFrame:
         `samples` with `status` (`ok`, `unreadable`), `error`, `note` (such as `first of several frames`), `format`,
         `mode`, `width`, `height`, `bytes`, `sha256`.
     """
-    facts = list(_in_threads(_check_file, samples.path, "checking"))
+    facts = list(map_in_threads(_check_file, samples.path, "checking"))
     return samples.reset_index(drop=True).join(pd.DataFrame(facts))
 
 
@@ -183,11 +182,7 @@ def load_pixels(paths: Iterable, size: int, fit: str, progress: bool = True) -> 
     """
     paths = list(paths)
     shape = (len(paths), size, size, 3)
-
-    def decode(path) -> np.ndarray:
-        return fit_to_square(read_image(path, size), size, fit)
-
-    decoded = _in_threads(decode, paths, "decoding", progress)
+    decoded = map_in_threads(lambda path: fit_to_square(read_image(path, size), size, fit), paths, "decoding", progress)
     if np.prod(shape) <= IN_MEMORY_BYTES:
         return np.fromiter(decoded, np.dtype((np.uint8, shape[1:])), len(paths))
     file = tempfile.TemporaryFile(prefix="planetlib")
@@ -195,14 +190,6 @@ def load_pixels(paths: Iterable, size: int, fit: str, progress: bool = True) -> 
         file.write(picture.tobytes())
     file.flush()
     return np.memmap(file, np.uint8, "r+", shape=shape)
-
-
-def _in_threads(function: Callable, items: Iterable, what: str, progress: bool = True) -> Iterable:
-    """Maps over items in order; decoding lets go of Python's lock, so threads do."""
-    items = list(items)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        done = pool.map(function, items)
-        yield from progress_bar(done, progress, desc=what, total=len(items), unit="image", leave=False)
 
 
 class ImageData(Dataset):

@@ -9,12 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from planetlib import PlanetlibError, __version__, require_known
+from planetlib import PlanetlibError, __version__
 from planetlib.checkpoint import Checkpoint
 from planetlib.files.whole import open_whole
 from planetlib.model import Embedder, fold_copy, score_unknown
-
-FORMATS = ("onnx",)
 
 
 class Calibrated(nn.Module):
@@ -35,8 +33,8 @@ class Calibrated(nn.Module):
         return probabilities, score_unknown(self.detector, lower, self.known)
 
 
-def export_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike, form: str = "onnx") -> Path:
-    """Writes a checkpoint for other runtimes, whole or not at all.
+def export_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike) -> Path:
+    """Writes a checkpoint as ONNX, whole or not at all.
 
     Input `images`: uint8 (B, 3, S, S), RGB 0–255, any B; S and how a picture is fitted to the square are in the
     metadata, and `planetlib.transforms.fit_to_square` does it. Outputs: `probabilities` float32 (B, classes),
@@ -44,9 +42,8 @@ def export_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike, form: str
     `class_names` (JSON), `image_size`, `fit`, `unknown_threshold`, `backbone`, `planetlib`.
 
     Raises:
-        PlanetlibError: unknown format, or the extra `onnx` is not installed.
+        PlanetlibError: the extra `onnx` is not installed.
     """
-    require_known("format", form, FORMATS)
     try:
         import onnx
         import onnxscript  # noqa: F401 - what torch's exporter is written in

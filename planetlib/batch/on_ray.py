@@ -37,7 +37,7 @@ def predict_places(
 ) -> Iterator[pd.DataFrame]:
     """Predicts files, folders and addresses into a table on disc, CSV or by its suffix Parquet; passes the pieces on.
 
-    The options are those of `stream_on_ray`.
+    Takes the options of `stream_on_ray`.
 
     Raises:
         PlanetlibError: as `gather_addresses`, `stream_on_ray` and `Checkpoint.load`.

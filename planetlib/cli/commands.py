@@ -12,9 +12,9 @@ from planetlib import PlanetlibError, printable
 from planetlib.cli.options import AUDIT, BATCH, DATA, DEVICE, RUN, SEED, TRAINING, choice, command, number, option
 from planetlib.settings import CHOICES, load_settings
 
+ANSWERS = option("--out", type=Path, default=Path("answers"), help="folder for the pictures, and predictions.csv")
 SAMPLE_PICTURES = 200
-#: pictures whose answers are printed
-SHOWN = 20
+SHOWN = 20  # pictures whose answers are printed
 
 
 @command(option("--data", type=Path, default=Path("data/planets"), help="folder that receives it"), holds="data")
@@ -163,9 +163,7 @@ def evaluate(options) -> int:
 @command(
     option("inputs", nargs="+", metavar="FILE_OR_FOLDER", help="with --engine ray also addresses: s3://…, https://…"),
     RUN,
-    option(
-        "--out", type=Path, default=Path("answers"), help="folder for predictions.csv, contact_sheet.png, pictures/"
-    ),
+    ANSWERS,
     option("--pictures", choices=("all", "sample", "none"), help="drawn: all, the first 200 (sample, usual) or none"),
     option("--resume", action="store_true", help="go on with what was killed or interrupted in OUT"),
     option("--runtime", choices=("auto", "torch", "openvino"), default="auto", help="auto: whichever is quicker"),
@@ -173,9 +171,7 @@ def evaluate(options) -> int:
     option("--batch-size", type=BATCH, default=32, help="pictures in a step"),
     option("--engine", choices=("local", "ray"), default="local", help="ray: worker processes of a Ray cluster"),
     option("--format", choices=("csv", "parquet"), default="csv", help="of the table; parquet with --engine ray alone"),
-    option(
-        "--workers", type=number(int, 1, 1024), help="processes of --engine ray (default: one for each GPU or else CPU)"
-    ),
+    option("--workers", type=number(int, 1, 1024), help="processes of --engine ray (default: one a GPU or else CPU)"),
     holds="out",
 )
 def predict(options) -> int:
@@ -214,7 +210,10 @@ def _predict_here(options) -> int:
         print(f"{said} Predict with --resume to go on.", file=sys.stderr)
         return 130
     rows = pd.concat(kept, ignore_index=True)
-    _print_answers(rows[rows.status != "unreadable"].head(SHOWN))
+    for row in rows[rows.status != "unreadable"].head(SHOWN).itertuples():
+        answer = f"unknown, looks like {row.predicted}" if row.status == "unknown" else row.predicted
+        note = f" ({row.note})" if row.note else ""
+        print(printable(f"{Path(row.path).name}: {answer} {row.confidence:.0%}{note}"))
     print(f"{_count(len(pairs))} predicted: {out}")
     if drawn:
         from planetlib.show.sheets import draw_predictions
@@ -239,7 +238,7 @@ def _predict_on_ray(options) -> int:
 @command(
     option("files", nargs="+", type=Path, metavar="FILE"),
     RUN,
-    option("--out", type=Path, default=Path("answers"), help="folder for the pictures"),
+    ANSWERS,
     option("--method", default="fused", help="or gradcam, gradcam++, hirescam, xgradcam, layercam, …"),
     option("--class", dest="class_name", help="class to explain (default: the predicted one)"),
     DEVICE,
@@ -279,10 +278,9 @@ def faithful(options) -> int:
     run = _run_folder(options.run)
     classifier, samples = Classifier.load(options.run, device=options.device), read_samples(run / "samples.csv")
     paths = samples.path[samples.split == "test"]
-    table = compare_methods(classifier, paths)
+    table, out = compare_methods(classifier, paths), options.out or run / "faithful.csv"
     print(table.round(3).to_string())
-    area, out = table.attrs["planet_area"], options.out or run / "faithful.csv"
-    print(f"{_count(len(paths))}; a map that is the same everywhere has on_planet {area:.3f}")
+    print(f"{_count(len(paths))}; a map that is the same everywhere has on_planet {table.attrs['planet_area']:.3f}")
     write_table(table.reset_index(), out)
     print(f"written to {out}")
     return 0
@@ -298,7 +296,7 @@ def export(options) -> int:
     from planetlib.batch.export import export_checkpoint
     from planetlib.checkpoint import Checkpoint, find_checkpoint
 
-    path = export_checkpoint(Checkpoint.load(find_checkpoint(options.run)), options.out, options.format)
+    path = export_checkpoint(Checkpoint.load(find_checkpoint(options.run)), options.out)
     print(f"written to {path} ({path.stat().st_size / 1e6:.1f} MB)")
     return 0
 
@@ -350,12 +348,11 @@ def _check(samples, audit: bool):
     """Opens every file; with the audit the table also has `group`."""
     from planetlib.data import check_samples
 
-    checked = check_samples(samples)
     if not audit:
-        return checked
+        return check_samples(samples)
     from planetlib.study.copies import audit_samples
 
-    return audit_samples(checked)
+    return audit_samples(check_samples(samples))
 
 
 def _read_samples(settings):
@@ -375,14 +372,6 @@ def _run_folder(run: Path) -> Path:
 def _print_table(table) -> None:
     """Prints a table of classes, whose names are those of folders."""
     print(table.rename(index=printable).to_string())
-
-
-def _print_answers(rows) -> None:
-    """A line for each row of the predictions table: name, answer, and what was left out of the picture."""
-    for row in rows.itertuples():
-        answer = f"unknown, looks like {row.predicted}" if row.status == "unknown" else row.predicted
-        note = f" ({row.note})" if row.note else ""
-        print(printable(f"{Path(row.path).name}: {answer} {row.confidence:.0%}{note}"))
 
 
 def _count(pictures: int) -> str:

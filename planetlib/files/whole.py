@@ -29,11 +29,8 @@ def name_failures(path: str | os.PathLike) -> Iterator[None]:
 def open_whole(path: str | os.PathLike) -> Iterator[IO[bytes]]:
     """A binary file to write, which takes its name, or the place of an earlier one, only when it is whole on the disk.
 
-    Until then it is `<path>.part`: a killed process leaves that behind, the next write replaces it. Folders are made as
-    needed.
-
-    Raises:
-        OSError: it cannot be written, with its name; nothing new is left, and what was there before is untouched.
+    Until then it is `<path>.part`, which the next write replaces where a killed process left it. Folders are made as
+    needed. Where it cannot be written, an OSError names it, nothing new is left, and what was there is untouched.
     """
     path = Path(path)
     partial = path.with_name(path.name + ".part")

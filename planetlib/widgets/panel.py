@@ -19,12 +19,8 @@ CSS = Path(__file__).with_name("widgets.css").read_text(encoding="utf-8")
 class Panel(VBox):
     """A box whose text form is its state, so that stored outputs compare by what a person set, not by drawn bytes.
 
-    Where there is no kernel, as in a report, a still picture with a sentence below it takes its place.
-
-    Args:
-        controls: name → widget; their values are the state.
-        children: what the box holds, from top to bottom.
-        use: what one can do with it in JupyterLab, as the end of a sentence.
+    The values of `controls` are the state. Where there is no kernel, as in a report, a still picture takes the place of
+    the box, with a sentence below it that ends in its `use`.
     """
 
     def __init__(self, controls: Mapping[str, Widget], children: list[Widget], use: str):
@@ -47,17 +43,10 @@ class Panel(VBox):
 
 
 class Walk(VBox):
-    """A slider over the rows of a table, below filters that choose which.
+    """A slider over the rows of a table, numbered from 0, below filters that choose which.
 
-    Args:
-        table: has one row or more, numbered from 0.
-        name: of the slider.
-        filters: name → choice → numbers of the rows it lets through; each filter also has the choice `all`.
-        show: called when another row is on view, or none.
-
-    Attributes:
-        controls: name → widget.
-        chosen: the rows that the filters let through.
+    A filter is name → choice → numbers of the rows it lets through; each has the choice `all` as well. `show` is called
+    when another row is on view, or none; `chosen` are the rows that the filters let through.
     """
 
     def __init__(self, table: pd.DataFrame, name: str, filters: Mapping[str, Mapping], show: Callable[[], None]):
