@@ -54,12 +54,11 @@ def write_embedded_sets(folder: Path | str) -> None:
 def draw_elsewhere(name: str, size: int = SIZE, seed: int = 0) -> Drawn:
     """A planet through a small telescope: blurred, noisy, in colours of its own, at times captioned."""
     drawn = draw_planet(name, size, seed)
-    image = drawn.image.astype(np.float32)
     rng = np.random.default_rng([seed, 1, *name.encode()])
-    image = cv2.GaussianBlur(image, (0, 0), draw_ratio(rng, 0.7, 2) * size / 224)
-    image *= np.exp(rng.normal(0, 0.08, 3)).astype(np.float32)
-    image += draw_ratio(rng, 2, 10) * rng.standard_normal(image.shape, np.float32)
-    picture = image.clip(0, 255).astype(np.uint8)
+    blurred = cv2.GaussianBlur(drawn.image.astype(np.float32), (0, 0), draw_ratio(rng, 0.7, 2) * size / 224)
+    balance = np.exp(rng.normal(0, 0.08, 3))
+    grain = draw_ratio(rng, 2, 10) * rng.standard_normal(blurred.shape, np.float32)
+    picture = (blurred * balance + grain).clip(0, 255).astype(np.uint8)
     if rng.random() < 0.5:
         write_labels(picture, rng)
     return Drawn(picture, drawn.mask)
@@ -85,8 +84,8 @@ def _plant_flaws(fixture: Path) -> None:
     transparent = np.dstack((cut_out.image, cut_out.mask * np.uint8(255)))
     _write(_encode(transparent, _PNG), fixture / "saturn" / f"saturn_{last}.png")
     for name, number, turns, side in (("jupiter", 4, 1, SIZE), ("earth", 7, 0, SIZE * 2 // 3)):  # copies
-        picture = cv2.imread(str(fixture / name / f"{name}_{number:03d}.jpg"))[..., ::-1]
-        picture = cv2.resize(np.rot90(picture, turns), (side, side), interpolation=cv2.INTER_AREA)
+        original = _draw_usual(name, SIZE, SEED * SEEDS_PER_SET + number)
+        picture = cv2.resize(np.rot90(original, turns), (side, side), interpolation=cv2.INTER_AREA)
         _save(picture, fixture / name / f"{name}_{last}", 60)
     for shown, label in (("mars", "moon"), ("saturn", "neptune")):  # wrong labels
         _save(draw_good(shown, 3).image, fixture / label / f"{label}_{PER_CLASS + 1:03d}", 85)
