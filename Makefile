@@ -12,7 +12,7 @@ LAB := runs/lab
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 # The limit is for a kernel that hangs; a cell may be as slow as a busy machine makes it.
-NBVAL := $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=1800 notebooks
+NBVAL := $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=1800 --nbval-sanitize-with=tests/nbval.cfg notebooks
 AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2
 
 # Threads wait for each other without spinning: where others keep the cores busy, spinning takes five times as long.

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from planetlib.data import (
     ImageData,
     check_samples,
     find_images,
+    find_elsewhere,
     find_samples,
     load_pixels,
     make_loader,
@@ -137,6 +139,14 @@ def test_check_does_not_wait_for_a_pipe_nor_read_gigabytes(tmp_path):
     assert checked.error.str[:9].tolist() == ["a pipe, s", "too large"]
 
 
+def test_pictures_from_elsewhere_are_of_the_runs_classes_or_its_own_test_pictures(fixture_folder, samples, tmp_path):
+    shutil.copytree(fixture_folder / "red", tmp_path / "elsewhere" / "red")
+    shutil.copytree(fixture_folder / "blue", tmp_path / "elsewhere" / "violet")
+    assert set(find_elsewhere(samples, tmp_path / "elsewhere").label) == {"red"}
+    test = samples[samples.split == "test"]
+    assert find_elsewhere(samples).path.tolist() == test.path.tolist()  # the embedded planets are none of its classes
+
+
 # Splitting
 
 
@@ -168,6 +178,7 @@ def test_each_class_is_dealt_by_itself_and_by_the_seed():
     assert list(samples.split[:20]) != list(samples.split[20:40])
     pd.testing.assert_frame_equal(split_samples(checked, seed=1), samples)
     assert not split_samples(checked, seed=2).split.equals(samples.split)
+    assert count_splits(split_samples(checked, test_share=0.4)) == [[9, 3, 8]] * 3
 
 
 def test_adding_a_class_does_not_deal_the_others_anew():

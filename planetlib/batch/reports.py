@@ -90,7 +90,7 @@ def _run_notebook(path: Path, out: Path, environment: dict[str, str], in_place: 
     page, _ = HTMLExporter(raw_template=template).from_notebook_node(notebook)
     report = out / f"{path.stem}.html"
     with open_whole(report) as file:
-        file.write(page.encode())
+        file.write(page.replace('.ipynb">', '.html">').encode())  # a link to a notebook leads to its page
     if cause:
         raise NotebookFailed(f"{path.name}: {' '.join(reason.split())}; see {report}") from cause
     if in_place:
