@@ -3,7 +3,7 @@
     python -m benchmarks.answer --data PLANETS --run RUN
 
 First each way is a process of its own, run in turn, and tells its peak memory (VmHWM of Linux) at its end. Then
-pictures enlarged to JPEG files of some megapixels are predicted, in turn as `planetlib predict` does and with every file
+pictures enlarged to JPEG files of some megapixels are predicted, in turn as `planetlib predict` does and with each
 decoded whole. `--profile short` only shows that it works.
 """
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import (
+    answer,
     inference,
     memory,
     predict,
@@ -164,8 +165,9 @@ def test_what_is_timed_in_processes_of_its_own_has_its_tables(capsys, fixture_fo
     memory.main(["--data", str(fixture_folder), "--files", "30"])
     startup.main(["--repeats", "1"])
     inference.main(["--repeats", "1"])
+    answer.main(["--profile", "short"])
     (files, peak, _), *rest = rows_of(capsys.readouterr().out)
-    assert files == "30" and int(peak) > 100 and len(rest) == 1 + len(startup.WAYS) + 1 + 7
+    assert files == "30" and int(peak) > 100 and len(rest) == 1 + len(startup.WAYS) + 1 + 7 + 1 + 5 + 1 + 5
 
 
 @pytest.mark.campaign

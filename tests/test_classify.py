@@ -48,6 +48,19 @@ def test_table_has_a_row_for_each_input_in_input_order(classifier, paths, sample
     assert table.index.tolist() == list(range(26))
 
 
+def test_loading_takes_one_core_and_leaves_the_others_to_whoever_comes_next(classifier, monkeypatch):
+    threads, build = [], Checkpoint.build_model
+    monkeypatch.setattr(
+        Checkpoint, "build_model", lambda self: (threads.append(torch.get_num_threads()), build(self))[1]
+    )
+    torch.set_num_threads(2)
+    try:
+        Classifier(classifier.checkpoint, "cpu")
+        assert threads == [1] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
 def test_a_large_picture_is_decoded_at_the_scale_that_its_answer_needs(classifier, decoded):
     content = encode(photograph(), "JPEG", quality=92)
     (table,) = classifier.stream([(content, "")])
