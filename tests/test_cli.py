@@ -19,7 +19,7 @@ from planetlib import __version__
 from planetlib.checkpoint import Checkpoint
 from planetlib.cli import main, make_parser
 from planetlib.data import check_samples, find_samples, split_samples
-from planetlib.explain import METHODS
+from planetlib.explain import DEFAULT_METHOD, METHODS
 from planetlib.files.whole import LOCK, lock_folder
 from planetlib.images import read_image
 from planetlib.model import Network
@@ -513,7 +513,7 @@ def test_explain_names_bad_files_goes_on_and_keeps_equal_names_apart(run, traine
     files = [nested / "a/same.png", nested / "b/bad.jpg", nested / "b/deep/same.png"]
     answer = run("explain", *files, "--run", trained_run.run, "--out", tmp_path / "out", "--class", "red")
     assert answer.code == 1 and answer.err == f"planetlib: {files[1]}: not an image, whatever its name says\n"
-    assert names(tmp_path / "out") == ["000000_same_red_gradcam.png", "000002_same_red_gradcam.png"]
+    assert names(tmp_path / "out") == [f"{number:06d}_same_red_{DEFAULT_METHOD}.png" for number in (0, 2)]
 
 
 # What can go wrong with any command

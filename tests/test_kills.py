@@ -195,7 +195,7 @@ def many(samples, tmp_path):
 
 
 def test_an_interrupt_says_what_is_saved_and_how_to_go_on(many, trained_run, tmp_path):
-    folder, out = many(500, 500), tmp_path / "out"
+    folder, out = many(1200, 1200), tmp_path / "out"
     words = [folder, "--run", trained_run.run, "--batch-size", 4, "--runtime", "torch"]
     environment = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}
     # What a shell starts in the background has interrupts ignored, and so has all that it starts in turn.
@@ -205,14 +205,14 @@ def test_an_interrupt_says_what_is_saved_and_how_to_go_on(many, trained_run, tmp
         process.send_signal(signal.SIGINT)
         told = process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    assert re.search(r"predicting: .*\d+/500 \[\d\d:\d\d<\d\d:\d\d, .*image/?s?", told)  # with time left and rate
-    said = re.search(r"\nInterrupted after (\d+) of 500 pictures; .*\.part\. Predict with --resume", told)
+    assert re.search(r"predicting: .*\d+/1200 \[\d\d:\d\d<\d\d:\d\d, .*image/?s?", told)  # with time left and rate
+    said = re.search(r"\nInterrupted after (\d+) of 1200 pictures; .*\.part\. Predict with --resume", told)
     done = (out / "predictions.csv.part").read_bytes()
     assert "Traceback" not in told
-    assert 8 - 4 <= int(said[1]) < done.count(b"\n") < 500  # a batch of four may be written and not yet counted
+    assert 8 - 4 <= int(said[1]) < done.count(b"\n") < 1200  # a batch of four may be written and not yet counted
     assert main([str(word) for word in ["predict", *words, "--out", out, "--pictures", "none", "--resume"]]) == 0
     table = (out / "predictions.csv").read_bytes()
-    assert table.startswith(done[: done.rindex(b"\n")]) and table.count(b"\n") == 501
+    assert table.startswith(done[: done.rindex(b"\n")]) and table.count(b"\n") == 1201
 
 
 @pytest.mark.soak

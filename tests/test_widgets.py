@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from planetlib.explain import DEFAULT_METHOD
 from planetlib.files.tables import DataError, read_marks, read_samples, write_table
 from planetlib.images import read_image
 from planetlib.settings import Settings
@@ -123,6 +124,7 @@ def test_moving_a_control_changes_the_overlay_alone_and_back_again(explorer, con
 
 
 def test_the_last_stage_is_the_same_by_its_name_and_no_overlay_is_the_picture(explorer, classifier):
+    explorer.controls["method"].value = "gradcam"  # of one stage
     before = explorer.overlay.value
     explorer.controls["stage"].value = classifier.model.stage_names[-1]
     assert explorer.overlay.value == before
@@ -213,7 +215,9 @@ def test_closing_the_explorer_ends_the_look_ahead(classifier, predictions):
 def test_a_view_is_saved_under_a_name_that_says_what_it_is(explorer, tmp_path):
     explorer.save.click()
     (saved,) = (tmp_path / "figures").iterdir()
-    assert saved.name == "view_blue 0_blue_gradcam_last.png" and f"saved as {saved.name}" in explorer.saved.value
+    assert (
+        saved.name == f"view_blue 0_blue_{DEFAULT_METHOD}_last.png" and f"saved as {saved.name}" in explorer.saved.value
+    )
     assert Image.open(saved).size == (900, 340)
     saved.unlink()
     saved.mkdir()
@@ -235,6 +239,7 @@ def test_a_picture_that_has_vanished_is_named(classifier, predictions, tmp_path)
 
 def test_the_text_form_of_a_panel_is_its_state(explorer, studio):
     explorer.controls["class"].value = "green"
+    explorer.controls["method"].value = "gradcam"
     assert repr(explorer) == (
         "ActivationExplorer(show='all', that are='all', picture=1, class='green', method='gradcam', stage='last', "
         "overlay=0.5, colours='inferno')"
