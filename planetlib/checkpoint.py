@@ -44,7 +44,7 @@ class CheckpointError(PlanetlibError):
 
 def library_versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
-    return {name: version(name) for name in "torch torchvision timm numpy pillow opencv-python-headless".split()}
+    return {name: version(name) for name in "torch torchvision numpy pillow opencv-python-headless".split()}
 
 
 @dataclass

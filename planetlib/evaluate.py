@@ -8,9 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
-from scipy.stats import binomtest
-from sklearn.metrics import classification_report, confusion_matrix, roc_auc_score
 
 from planetlib import list_few
 from planetlib.files.tables import DataError, write_table
@@ -57,6 +54,8 @@ def evaluate_predictions(predictions: pd.DataFrame) -> Evaluation:
     right = (known.label == known.predicted).to_numpy()
     labels = sorted(known.label.unique())
     names = sorted({*labels, *class_columns(known)})
+    from sklearn.metrics import classification_report, confusion_matrix  # whoever evaluates nothing does without
+
     report = classification_report(known.label, known.predicted, labels=labels, output_dict=True, zero_division=0)
     by_class = pd.DataFrame({name: report[name] for name in labels}).T
     by_class.columns = ["precision", "recall", "f1", "images"]
@@ -119,6 +118,8 @@ def score_strangers(known: pd.DataFrame, strangers: pd.DataFrame) -> dict[str, f
     scores = np.concatenate([known.unknown_score, strangers.unknown_score])
     if np.isnan(scores).any():  # of a phase that was interrupted
         return {"unknowns": len(strangers)}
+    from sklearn.metrics import roc_auc_score
+
     threshold = np.quantile(known.unknown_score, 0.95)
     return {
         "unknowns": len(strangers),
@@ -130,6 +131,8 @@ def score_strangers(known: pd.DataFrame, strangers: pd.DataFrame) -> dict[str, f
 
 def undo_temperature(predictions: pd.DataFrame, temperature: float) -> pd.DataFrame:
     """The predictions table as it would be without calibration: probabilities and confidence at temperature 1."""
+    from scipy.special import softmax
+
     columns = list(class_columns(predictions).values())
     raw = softmax(temperature * np.log(predictions[columns].to_numpy(float).clip(1e-30)), axis=1)
     return predictions.assign(confidence=raw.max(axis=1), **dict(zip(columns, raw.T)))
@@ -137,6 +140,8 @@ def undo_temperature(predictions: pd.DataFrame, temperature: float) -> pd.DataFr
 
 def wilson_interval(right: int, images: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a proportion (Wilson 1927, JASA 22, 209–212), as SciPy computes it."""
+    from scipy.stats import binomtest
+
     interval = binomtest(int(right), int(images)).proportion_ci(confidence, "wilson")
     return float(interval.low), float(interval.high)
 

@@ -1,7 +1,8 @@
 """Every figure, with matplotlib and seaborn.
 
 Functions return a figure and show nothing themselves, so that notebooks and the command line share them.
-Colours are those of seaborn's `colorblind` palette; right and wrong differ in mark as well as in colour.
+Colours are those of seaborn's `colorblind` palette; right and wrong differ in mark as well as in colour. seaborn, which
+takes as long to import as the rest, is asked for by the figures that need it: a picture beside its map does without.
 """
 
 import textwrap
@@ -11,7 +12,6 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pandas as pd
-import seaborn
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -29,7 +29,7 @@ from planetlib.images import read_image
 from planetlib.show.sheets import BLUE, GREY, TILE, describe_prediction, verbatim
 from planetlib.transforms import fit_to_square
 
-ORANGE, GREEN = seaborn.color_palette("colorblind").as_hex()[1:3]
+ORANGE, GREEN = "#de8f05", "#029e73"
 MAP_SIDE = 320  # pixels, side of a picture and of the maps below it
 
 
@@ -118,6 +118,8 @@ def plot_class_counts(samples: pd.DataFrame) -> Figure:
 
 def plot_image_sizes(checked: pd.DataFrame) -> Figure:
     """Width against height of every readable picture, and the sizes of the files; each class in its colour."""
+    import seaborn
+
     readable = checked[checked.status == "ok"]
     readable = readable.assign(kilobytes=readable.bytes / 1000, label=readable.label.map(verbatim))
     classes = readable.label.nunique()
@@ -191,6 +193,8 @@ def plot_history(history: pd.DataFrame) -> Figure:
 
 def plot_confusion(evaluation: Evaluation, normalised: bool = False) -> Figure:
     """Confusion matrix: counts, or shares of each true class."""
+    import seaborn
+
     table = evaluation.confusion.rename(index=verbatim, columns=verbatim)
     side = 2.2 + 0.55 * len(table.columns)
     figure, axis = new_plot(side, side * 0.85)
@@ -241,6 +245,8 @@ def plot_calibration(evaluation: Evaluation, uncalibrated: Evaluation | None = N
 
 def plot_strangers(predictions: pd.DataFrame, threshold: float) -> Figure:
     """Scores for «none of these» of pictures of the classes and of strangers, with the threshold between them."""
+    import seaborn
+
     labelled = predictions[(predictions.label != "") & (predictions.status != "unreadable")]
     kinds = ["one of the classes", "none of the classes"]
     labelled = labelled.assign(kind=np.take(kinds, find_strangers(labelled)))
