@@ -16,8 +16,8 @@ from planetlib import data
 from planetlib.data import (
     ImageData,
     check_samples,
-    find_images,
     find_elsewhere,
+    find_images,
     find_samples,
     load_pixels,
     make_loader,

@@ -222,7 +222,8 @@ def test_the_index_has_title_lead_and_main_figure_of_each(write_notebooks, tmp_p
     folder = write_notebooks(_01_first=["1", WIDGET])
     notebook = nbformat.read(folder / "01_first.ipynb", as_version=4)
     notebook.cells[1].metadata["tags"] = ["main-figure"]
-    notebook.cells.insert(0, nbformat.v4.new_markdown_cell("# 1 · <Look>\n\n**What is\nfound.** More: [2](02_next.ipynb)", id="title"))
+    words = "# 1 · <Look>\n\n**What is\nfound.** More: [2](02_next.ipynb)"
+    notebook.cells.insert(0, nbformat.v4.new_markdown_cell(words, id="title"))
     nbformat.write(notebook, folder / "01_first.ipynb")
     index = run(tmp_path / "out")[0].read_text(encoding="utf-8")
     assert "1 · &lt;Look&gt;</a>" in index and "What is\nfound." in index and "More." not in index
