@@ -30,7 +30,7 @@ from planetlib.settings import Settings
 from planetlib.transforms import RECIPES, make_training_transform
 
 #: of each planet and each kind of outliers, one is drawn for validation to so many for training
-DRAWN_PER_VALIDATION = 4
+DRAWN_PER_VALIDATION = 8
 #: raised whenever the same settings and pictures would give other features: what draws, augments or passes changed
 FEATURES_FORMAT = 3
 #: drawn pictures of these numbers and on are for validation
