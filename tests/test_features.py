@@ -61,12 +61,12 @@ def test_labels_are_of_the_pictures_then_of_the_drawn_then_of_the_outliers(make,
 
 def test_validation_has_fewer_planets_and_outliers_all_of_its_own(make, samples, settings):
     named = samples.assign(label=samples.label.replace("red", "mars"))
-    train, val = (make(split, named, drawn=8) for split in ("train", "val"))
-    few = settings.outliers // DRAWN_PER_VALIDATION
+    train, val = (make(split, named, drawn=2 * DRAWN_PER_VALIDATION) for split in ("train", "val"))
+    drawn, few = 2 * DRAWN_PER_VALIDATION, -(-settings.outliers // DRAWN_PER_VALIDATION)
     assert len(val.labels) == (samples.split == "val").sum() + 2 + few * len(OUTLIERS)
     views = [(train, 0), (train, 1), (val, 0), (val, 1)]
     pictures = [pixels.tobytes() for features, number in views for pixels in features.augment_drawn(number).pixels]
-    assert len(set(pictures)) == len(pictures) == 2 * (8 + 2 + (settings.outliers + few) * len(OUTLIERS))
+    assert len(set(pictures)) == len(pictures) == 2 * (drawn + 2 + (settings.outliers + few) * len(OUTLIERS))
 
 
 def test_the_users_own_class_is_no_kind_of_outlier(settings):

@@ -324,7 +324,9 @@ def show_class_maps(
         stack = [(picture, label)]
         for name, share in class_probabilities(row).nlargest(2).items():
             heat = map_activation(classifier, picture, name, method)
-            stack.append((overlay_map(picture, heat), f"{name} {share:.0%}"))
+            # A map has no scale of its own: bright tells where, not that much speaks for the class.
+            read_as = "tells only where" if heat.any() else "nothing for it"
+            stack.append((overlay_map(picture, heat), f"{name} {share:.0%}\n{read_as}"))
         stacks.append(stack)
     columns = max(1, min(columns, len(stacks)))
     blank = np.full((MAP_SIDE, MAP_SIDE, 3), 255, np.uint8), ""
