@@ -25,7 +25,7 @@ from torch import Tensor
 
 from planetlib import PlanetlibError
 from planetlib.files.whole import open_whole
-from planetlib.model import DETECTOR_STAGES, Network
+from planetlib.model import BACKBONES, DETECTOR_STAGES, HEADS, Network
 from planetlib.settings import CHOICES
 from planetlib.transforms import RECIPES
 
@@ -127,8 +127,14 @@ class Checkpoint:
         checkpoint = cls(**{**words, **groups})
         least, most = CHOICES["image_size"].metadata["bounds"]
         classes, names = checkpoint.class_names, checkpoint.class_names + checkpoint.outlier_kinds
+        dealt = (checkpoint.recipe.get("seed", 0), int), (checkpoint.recipe.get("test_share", 0.0), float)
         expected = {  # where a stranger may ask for nonsense, or for more memory than there is
+            "backbone": (checkpoint.backbone in BACKBONES, f"one of {sorted(BACKBONES)}"),
+            "head": (checkpoint.head in HEADS, f"one of {sorted(HEADS)}"),
             "fit": (checkpoint.fit in RECIPES.values(), "pad or squash"),
+            "phase": (checkpoint.phase in ("", *PHASES), f"one of {PHASES}"),
+            "epoch": (checkpoint.epoch >= 0, "0 or more"),
+            "recipe": (all(_is_a(*pair) for pair in dealt), "the seed a whole number, test_share a number"),
             "class_names": (len(classes) >= 2 and len(names) <= MOST_CLASSES, f"2 to {MOST_CLASSES}"),
             "outlier_kinds": (len(set(names)) == len(names), "none twice, nor that of a class"),
             "image_size": (least <= checkpoint.image_size <= most, f"{least} to {most}"),

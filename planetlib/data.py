@@ -19,11 +19,12 @@ from planetlib.files.progress import map_in_threads
 from planetlib.files.read import UnreadableImage, read_file
 from planetlib.files.tables import SAMPLE_COLUMNS, DataError, read_samples
 from planetlib.images import SUFFIXES, decode_image, read_image
-from planetlib.settings import ELSEWHERE
+from planetlib.settings import ELSEWHERE, Settings
 from planetlib.transforms import draw_augmented, fit_to_square, to_tensor
 
 SPLITS = ("train", "val", "test")
-VAL_SHARE = TEST_SHARE = 0.15  # of each class; the rest is for training
+VAL_SHARE = 0.15  # of each class; what is neither this nor the test's is for training
+TEST_SHARE = Settings.test_share
 IN_MEMORY_BYTES = 1 << 30  # decoded pictures beyond this lie in a memory-mapped file
 
 

@@ -184,19 +184,24 @@ def test_other_entries_than_those_of_a_checkpoint_are_refused(change, checkpoint
 
 MANY = [str(number) for number in range(10_001)]
 TAMPERED = [
+    ("backbone", "vgg16", "one of ['efficientnet_b3', 'efficientnet_lite0'"),
     ("backbone", ["resnet50"], "str"),
+    ("head", "wide", "one of ['linear', 'reference']"),
     ("fit", "stretch", "pad or squash"),
     ("phase", 1, "str"),
+    ("phase", "tail", "one of"),
     ("class_names", ["a", "b", "a"], "none twice"),
     ("class_names", ["a", 1, "b"], "list[str]"),
     ("class_names", "abc", "list[str]"),
     ("class_names", ["a"], "2 to 10000"),
     ("class_names", MANY, "2 to 10000"),
     ("outlier_kinds", ["sun", "Jupiter"], "none twice"),
+    ("outlier_kinds", [None], "list[str]"),
     ("outlier_kinds", MANY, "2 to 10000"),
     ("image_size", 1_000_000_000, "32 to 4096"),
     ("image_size", -224, "32 to 4096"),
     ("image_size", 224.0, "int"),
+    ("epoch", -1, "0 or more"),
     ("temperature", 0.0, "above 0"),
     ("temperature", float("nan"), "float"),
     ("temperature", "1", "float"),
@@ -204,7 +209,10 @@ TAMPERED = [
     ("unknown_threshold", 10**400, "float"),
     ("metrics", {"val_loss": "low"}, "dict[str, float]"),
     ("calibration", [0.5], "dict[str, float]"),
+    ("recipe", {"seed": "0"}, "the seed a whole number"),
+    ("recipe", {"test_share": "half"}, "test_share a number"),
     ("recipe", [0], "dict"),
+    ("data_fingerprint", 5, "str"),
     ("versions", {"torch": 2}, "dict[str, str]"),
 ]
 

@@ -373,6 +373,17 @@ def test_evaluate_writes_into_the_run_unless_told_where(run, finished, tmp_path)
     assert (tmp_path / "evaluation" / "report.json").exists()
 
 
+def test_a_checkpoint_from_before_the_test_share_was_a_choice_is_evaluated(run, finished, fixture_folder, tmp_path):
+    checkpoint = Checkpoint.load(finished / "finetune.safetensors")
+    del checkpoint.recipe["test_share"]
+    checkpoint.save(tmp_path / "old.safetensors")
+    answers = [
+        run("evaluate", "--run", path, "--data", fixture_folder, "--out", tmp_path / "out", "--no-audit")
+        for path in (finished / "finetune.safetensors", tmp_path / "old.safetensors")
+    ]
+    assert answers[0].code == 0 and answers[0] == answers[1]
+
+
 def test_evaluate_of_a_whole_folder_counts_strangers_as_unknowns(run, finished, spoilt, fixture_folder, tmp_path):
     copy_picture(fixture_folder / "red" / "red 1.png", spoilt / "venus" / "v.png")
     answer = run(

@@ -12,7 +12,7 @@ from planetlib import PlanetlibError, printable
 from planetlib.cli.options import AUDIT, BATCH, DATA, DEVICE, RUN, SEED, TRAINING, choice, command, number, option
 from planetlib.settings import CHOICES, load_settings
 
-ANSWERS = option("--out", type=Path, default=Path("answers"), help="folder for the pictures, and predictions.csv")
+ANSWERS = option("--out", type=Path, default=Path("answers"), help="folder that receives them")
 SAMPLE_PICTURES = 200
 SHOWN = 20  # pictures whose answers are printed
 
@@ -126,7 +126,7 @@ def evaluate(options) -> int:
     import pandas as pd
 
     from planetlib.classify import Classifier
-    from planetlib.data import find_samples, split_samples
+    from planetlib.data import TEST_SHARE, find_samples, split_samples
     from planetlib.evaluate import choose_pictures, evaluate_predictions, undo_temperature, write_evaluation
     from planetlib.files.tables import read_samples
     from planetlib.show.card import add_evaluation
@@ -139,7 +139,8 @@ def evaluate(options) -> int:
         if options.data is not None:
             checked = _check(known, options.audit)
             recipe = classifier.checkpoint.recipe
-            code, known = _report_unreadable(checked), split_samples(checked, recipe["seed"], recipe["test_share"])
+            test_share = recipe.get("test_share", TEST_SHARE)  # one made before there was a choice
+            code, known = _report_unreadable(checked), split_samples(checked, recipe["seed"], test_share)
         known = known[known.split == "test"]
     shown = pd.concat([known, strangers])  # of these it has seen none, so all of them are test pictures
     predictions = classifier.predict(shown.path, shown.label)
