@@ -46,6 +46,8 @@ def evaluate_predictions(predictions: pd.DataFrame) -> Evaluation:
     Raises:
         DataError: no row has both a label, one of the network's classes, and a prediction.
     """
+    from sklearn.metrics import classification_report, confusion_matrix  # whoever evaluates nothing does without
+
     labelled = predictions[(predictions.label != "") & (predictions.status != "unreadable")]
     is_stranger = find_strangers(labelled)
     known = labelled[~is_stranger]
@@ -54,8 +56,6 @@ def evaluate_predictions(predictions: pd.DataFrame) -> Evaluation:
     right = (known.label == known.predicted).to_numpy()
     labels = sorted(known.label.unique())
     names = sorted({*labels, *class_columns(known)})
-    from sklearn.metrics import classification_report, confusion_matrix  # whoever evaluates nothing does without
-
     report = classification_report(known.label, known.predicted, labels=labels, output_dict=True, zero_division=0)
     by_class = pd.DataFrame({name: report[name] for name in labels}).T
     by_class.columns = ["precision", "recall", "f1", "images"]

@@ -122,7 +122,7 @@ class StridedConvolution(nn.Conv2d):
         lacking = []
         for side, kernel, stride in zip(maps.shape[2:], self.kernel_size, self.stride):
             lacking.append(max(0, kernel - stride if side % stride == 0 else kernel - side % stride))
-        (down, right) = lacking
+        down, right = lacking
         return super().forward(nn.functional.pad(maps, (right // 2, right - right // 2, down // 2, down - down // 2)))
 
 
@@ -270,8 +270,9 @@ class Network(nn.Module):
                 for stage, module in stages.named_children():
                     maps = module(maps)
                     rows[f"{name}.{stage}"] = maps.shape[2]
-            last = list(rows)[-1]
-            chosen.append([stage for stage in rows if rows[stage] >= 2 * rows[last] or stage == last][-2:][0])
+            *earlier, last = rows
+            finer = [stage for stage in earlier if rows[stage] >= 2 * rows[last]]
+            chosen.append(finer[-1] if finer else last)
         return chosen
 
     def get_stage(self, name: str) -> nn.Module:

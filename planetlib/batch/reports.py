@@ -50,11 +50,14 @@ def run_notebooks(
     out.mkdir(parents=True, exist_ok=True)
     bar = progress_bar(notebooks, progress, desc="notebooks", unit="notebook")
     pages = [_run_notebook(path, out, environment, in_place) for path in bar]
-    index = jinja2.Template((PAGES / "index.html.j2").read_text(encoding="utf-8"), autoescape=True)
-    style = (PAGES / "style.css").read_text(encoding="utf-8")
+    index = jinja2.Template(_read_page("index.html.j2"), autoescape=True)
     with open_whole(out / "index.html") as file:
-        file.write(index.render(pages=pages, style=style).encode())
+        file.write(index.render(pages=pages, style=_read_page("style.css")).encode())
     return [out / "index.html", *(out / page["file"] for page in pages)]
+
+
+def _read_page(name: str) -> str:
+    return (PAGES / name).read_text(encoding="utf-8")
 
 
 def _say_where() -> str:
@@ -85,9 +88,8 @@ def _run_notebook(path: Path, out: Path, environment: dict[str, str], in_place: 
         cause, reason = error, str(error)
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         output.get("data", {}).pop(WIDGET_VIEW, None)  # it needs a kernel; the still picture beside it does not
-    style = (PAGES / "style.css").read_text(encoding="utf-8")
-    template = (PAGES / "report.html.j2").read_text(encoding="utf-8").replace("STYLE", style)
-    page, _ = HTMLExporter(raw_template=template).from_notebook_node(notebook)
+    exporter = HTMLExporter(raw_template=_read_page("report.html.j2"))
+    page, _ = exporter.from_notebook_node(notebook, {"style": _read_page("style.css")})
     report = out / f"{path.stem}.html"
     with open_whole(report) as file:
         file.write(page.replace('.ipynb">', '.html">').encode())  # a link to a notebook leads to its page

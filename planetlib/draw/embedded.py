@@ -6,6 +6,8 @@ draws `fixture/`, `elsewhere/` and `strangers/` anew. `data/README.md` lists the
 """
 
 import sys
+from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -36,19 +38,12 @@ def write_embedded_sets(folder: Path | str) -> None:
         OSError: a picture could not be written.
     """
     folder = Path(folder)
-    for name in PLANETS:
-        numbers = range(OF_RARE if name == RARE else PER_CLASS)
-        for number, picture in zip(numbers, draw_each(_draw_usual, [name], numbers, SIZE, SEED)):
-            _save(picture, folder / "fixture" / name / f"{name}_{number:03d}", 85)
+    usual = [name for name in PLANETS if name != RARE]
+    _save_set(folder / "fixture", _draw_usual, usual, PER_CLASS, SEED, 85)
+    _save_set(folder / "fixture", _draw_usual, [RARE], OF_RARE, SEED, 85)
     _plant_flaws(folder / "fixture")
-    for set_name, draw, kinds, count in (
-        ("elsewhere", lambda *scene: draw_elsewhere(*scene).image, PLANETS, ELSEWHERE),
-        ("strangers", draw_outlier, OUTLIERS, STRANGERS),
-    ):
-        pictures = iter(draw_each(draw, kinds, range(count), SIZE, SEED + 1))
-        for name in kinds:
-            for number in range(count):
-                _save(next(pictures), folder / set_name / name / f"{name}_{number:03d}", 75)
+    _save_set(folder / "elsewhere", lambda *scene: draw_elsewhere(*scene).image, PLANETS, ELSEWHERE, SEED + 1, 75)
+    _save_set(folder / "strangers", draw_outlier, OUTLIERS, STRANGERS, SEED + 1, 75)
 
 
 def draw_elsewhere(name: str, size: int = SIZE, seed: int = 0) -> Drawn:
@@ -91,16 +86,21 @@ def _plant_flaws(fixture: Path) -> None:
         _save(draw_good(shown, 3).image, fixture / label / f"{label}_{PER_CLASS + 1:03d}", 85)
 
 
+def _save_set(folder: Path, draw: Callable, kinds: Sequence[str], count: int, seed: int, quality: int) -> None:
+    pictures = draw_each(draw, kinds, range(count), SIZE, seed)
+    for (name, number), picture in zip(product(kinds, range(count)), pictures):
+        _save(picture, folder / name / f"{name}_{number:03d}", quality)
+
+
 def _save(picture: Array, stem: Path, quality: int) -> None:
     _write(_encode(picture, _JPEG, quality), stem.with_name(stem.name + _JPEG))
 
 
 def _encode(picture: Array, suffix: str, quality: int = 0) -> bytes:
     """A picture in grey, RGB or RGBA as the content of a file; the quality, 0 to 100, is that of JPEG."""
-    channels = {2: picture, 3: picture[..., ::-1]}[picture.ndim]
-    if picture.shape[-1] == 4 and picture.ndim == 3:
-        channels = picture[..., [2, 1, 0, 3]]
-    return cv2.imencode(suffix, channels, (cv2.IMWRITE_JPEG_QUALITY, quality) if quality else ())[1].tobytes()
+    if picture.ndim == 3:
+        picture = cv2.cvtColor(picture, cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR)
+    return cv2.imencode(suffix, picture, (cv2.IMWRITE_JPEG_QUALITY, quality) if quality else ())[1].tobytes()
 
 
 def _write(content: bytes, path: Path) -> None:
