@@ -4,6 +4,7 @@ Processes are killed at counted moments; under --soak also by the clock, at mome
 is differs from run to run.
 """
 
+import hashlib
 import multiprocessing
 import os
 import re
@@ -11,8 +12,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from itertools import count
 from pathlib import Path
@@ -26,7 +29,8 @@ import tests.toy  # noqa: F401 - adds the backbone `toy`, here and in processes 
 from planetlib.checkpoint import PHASES, Checkpoint, read_state
 from planetlib.cli import main
 from planetlib.data import find_samples
-from planetlib.files.tables import read_samples
+from planetlib.files.download import fetch_planets
+from planetlib.files.tables import MARKS, read_marks, read_samples, write_mark, write_table
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
 KILLED = -getattr(signal, "SIGKILL", 9)
@@ -133,7 +137,7 @@ def test_a_training_that_is_killed_again_and_again_ends_as_one_left_alone(proces
 
     job = command, "train", "--data", fixture_folder, "--run", folder, "--resume", *TINY
     anew = partial(shutil.rmtree, folder, ignore_errors=True)
-    kill_often(processes, job, anew, check, finished, amount(0, 50), every=amount(3, 2))
+    kill_often(processes, job, anew, check, finished, amount(0, 50), every=2)
 
 
 NAMES = ["a", 'quo"te', "line\nbreak", '"\n"', "comma, and;", "é", "b", "=1+1"]
@@ -179,6 +183,61 @@ def wait_for_rows(part: Path, rows: int, process: subprocess.Popen) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.soak
+def test_a_download_that_is_killed_again_and_again_leaves_whole_files(processes, amount, tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    rng, served, got, rows = np.random.default_rng(0), tmp_path / "served", tmp_path / "got", []
+    for number in range(24):
+        content, name = rng.bytes(3000), f"{number % 3}/{number}.png"
+        (served / name).parent.mkdir(parents=True, exist_ok=True)
+        (served / name).write_bytes(content)
+        rows.append((name, len(content), hashlib.sha256(content).hexdigest()))
+    pd.DataFrame(rows, columns=["file", "bytes", "sha256"]).to_csv(tmp_path / "listing.csv", index=False)
+
+    def check():
+        for path in got.rglob("*.png"):
+            assert path.read_bytes() == (served / path.relative_to(got)).read_bytes()
+
+    def finished():
+        check()
+        assert {path.relative_to(got) for path in got.rglob("*")} == {
+            path.relative_to(served) for path in served.rglob("*")
+        }
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=served)) as server:
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+        job = fetch_planets, got, f"http://127.0.0.1:{server.server_port}", tmp_path / "listing.csv"
+        anew = partial(shutil.rmtree, got, ignore_errors=True)
+        kill_often(processes, job, anew, check, finished, amount(0, 50), every=3)
+        server.shutdown()
+
+
+def mark_all(table: Path) -> None:
+    """Marks every picture, one by one, as a person does who clicks on."""
+    for number, row in enumerate(read_samples(table, reviewed=False).itertuples()):
+        write_mark(table, row, MARKS[number % 3], "red" if MARKS[number % 3] == "relabel" else "")
+
+
+@pytest.mark.soak
+def test_marks_are_whole_whenever_their_saving_is_killed(processes, amount, samples, tmp_path):
+    table, whole = tmp_path / "samples.csv", []
+    write_table(samples, table)
+
+    def anew():
+        (tmp_path / "marks.csv").unlink(missing_ok=True)
+
+    def check():
+        marks = read_marks(table).values.tolist()
+        assert marks == whole[0][: len(marks)]  # those that were made, in their order
+        anew()  # the next one marks them anew
+
+    def finished():
+        whole.append(read_marks(table).values.tolist())
+        assert len(whole[0]) == 24 and whole[-1] == whole[0]
+
+    kill_often(processes, (mark_all, table), anew, check, finished, amount(0, 50), every=5)
+
+
 @pytest.fixture
 def many(samples, tmp_path):
     """Makes a folder of so many pictures, all links to a few."""
@@ -218,7 +277,7 @@ def test_an_interrupt_says_what_is_saved_and_how_to_go_on(many, trained_run, tmp
 @pytest.mark.soak
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here, which tells memory")
 def test_memory_does_not_grow_with_the_number_of_inputs(many, amount, trained_run, tmp_path):
-    early, pictures = amount((200, 700), (1_000, 100_000))
+    early, pictures = amount((300, 1200), (1_000, 100_000))
     folder, out = many(pictures, 1000), tmp_path / "out"
     started, memory = time.perf_counter(), []
     with start_predict(folder, "--run", trained_run.run, "--out", out) as process:
@@ -238,7 +297,7 @@ def test_memory_does_not_grow_with_the_number_of_inputs(many, amount, trained_ru
 
 @pytest.mark.soak
 def test_ten_thousand_class_folders_do_not_hang_the_check(many, amount, tmp_path, capsys):
-    folders = amount(100, 10_000)
+    folders = amount(300, 10_000)
     folder, started = many(folders, 1), time.perf_counter()
     assert find_samples(folder).label.nunique() == folders
     found = time.perf_counter() - started
