@@ -32,7 +32,7 @@ from planetlib.transforms import RECIPES, make_training_transform
 #: of each planet and each kind of outliers, one is drawn for validation to so many for training
 DRAWN_PER_VALIDATION = 8
 #: raised whenever the same settings and pictures would give other features: what draws, augments or passes changed
-FEATURES_FORMAT = 3
+FEATURES_FORMAT = 4
 #: drawn pictures of these numbers and on are for validation
 VALIDATION_FROM = 50_000
 #: strength of drawn pictures' augmentation, as a share of the others': they are photographed in many ways already

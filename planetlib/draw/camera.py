@@ -98,7 +98,7 @@ def draw_view(rng: Generator, habit: Habit, plain: bool = False) -> View:
         away = radius * rng.uniform(0.2, max(0.9, habit.reach - 0.5))
         right, up = float(away * np.cos(angle)), float(away * np.sin(angle))
     else:
-        share = rng.uniform(0.6, 1) if plain or rng.random() < 0.72 else draw_ratio(rng, 0.12, 0.7)
+        share = rng.uniform(0.6, 1) if plain or rng.random() < 0.65 else draw_ratio(rng, 0.08, 0.7)
         # At times its rings are cut off.
         radius = share / habit.reach ** (1 if plain or rng.random() < 0.65 else rng.uniform(0.3, 1))
         right, up = (rng.uniform(-0.6, 0.6, 2) * max(0.03, 1 - radius * habit.reach)).tolist()

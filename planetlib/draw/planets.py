@@ -44,7 +44,7 @@ def _paint_earth(rng: Generator, width: int, plain: bool = False) -> Body:
     ground = blend_maps(rng, width, "earth", "earth_scope")
     sea = smooth_step(ground[..., 2] - ground[..., 0], 0.02, 0.12)
     water = draw_tone(rng, (195, 232), (0.45, 0.95), (0.15, 0.6))
-    ground = grade_colours(ground, rng.normal(0, 5), draw_ratio(rng, 0.6, 1.6), draw_ratio(rng, 0.7, 1.4))
+    ground = grade_colours(ground, rng.normal(0, 5), draw_ratio(rng, 0.8, 1.6), draw_ratio(rng, 0.7, 1.4))
     ground = mix_colours(ground * rng.uniform(0.7, 1.3), water, sea * rng.uniform(0.3, 1))
     # The air lies blue over all that is dark.
     ground = mix_colours(ground, draw_tone(rng, (205, 225), (0.4, 0.8), (0.4, 0.9)), rng.uniform(0, 0.35))
@@ -64,16 +64,16 @@ def _paint_jupiter(rng: Generator, width: int, plain: bool = False) -> Body:
         clouds = grade_colours(clouds, rng.normal(0, 7), draw_ratio(rng, 0.5, 2.6), draw_ratio(rng, 0.6, 1.7))
         warm = draw_tone(rng, (15, 45), (0.1, 0.6), (0.7, 1))
         clouds = mix_colours(clouds, clouds * warm, rng.uniform(0, 1))
-    if rng.random() < 0.5:
+    if rng.random() < 0.6:
         clouds = _add_spots(rng, clouds, int(rng.integers(0, 12)), 65)
-        if not plain and rng.random() < 0.5:  # poles without belts, as Juno sees them
+        if not plain and rng.random() < 0.6:  # poles without belts, as Juno sees them
             hues = (210, 25, 215, 30)
             tones = [
                 draw_tone(rng, (hue, hue), (0.1, 0.6), (0.2 + 0.2 * i, 0.4 + 0.2 * i)) for i, hue in enumerate(hues)
             ]
             height, width = clouds.shape[:2]
             chaos = draw_noise(rng, height, width, int(rng.integers(3, 6)), 5, 0.7)
-            share = smooth_step(np.abs(latitudes(clouds)), rng.uniform(-20, 40), 60) * rng.uniform(0.3, 1)
+            share = smooth_step(np.abs(latitudes(clouds)), rng.uniform(-90, 40), 60) * rng.uniform(0.3, 1)
             clouds = mix_colours(clouds, ramp_colours(np.repeat(chaos[..., None], 3, 2), tones), share)
         clouds = stir_clouds(rng, clouds, draw_ratio(rng, 2, 40))
     if rng.random() < 0.45:
@@ -84,7 +84,8 @@ def _paint_jupiter(rng: Generator, width: int, plain: bool = False) -> Body:
 def _paint_saturn(rng: Generator, width: int, plain: bool = False) -> Body:
     clouds, false = blend_maps(rng, width, "saturn", "saturn_scope"), not plain and rng.random() < 0.12
     if false:
-        clouds = grade_colours(clouds, rng.uniform(0, 360), rng.uniform(2, 6), rng.uniform(1, 2))
+        # Any hue but Uranus' own.
+        clouds = grade_colours(clouds, rng.uniform(-180, 90), rng.uniform(2, 6), rng.uniform(1, 2))
     else:
         clouds = grade_colours(clouds, rng.normal(0, 7), draw_ratio(rng, 0.4, 2.2), draw_ratio(rng, 0.6, 2.5))
         clouds = clouds * draw_tone(rng, (20, 50), (0, 0.35), (0.6, 1))
@@ -128,7 +129,7 @@ def _paint_moon(rng: Generator, width: int, plain: bool = False) -> Body:
     ground = grade_colours(ground, 0, saturation, draw_ratio(rng, 0.7, 1.7))
     if chance < 0.1:  # low above the horizon, or in the earth's shadow
         ground = ground * draw_tone(rng, (10, 45), (0.2, 0.8), (0.8, 1))
-    elif chance < 0.2:
+    elif chance < 0.25:
         ground = ground * draw_tone(rng, (200, 225), (0.05, 0.4), (0.8, 1))
     return Body(ground, 0, rng.uniform(0.4, 0.8), rng.uniform(0, 1))
 
@@ -136,11 +137,11 @@ def _paint_moon(rng: Generator, width: int, plain: bool = False) -> Body:
 def _paint_uranus(rng: Generator, width: int, plain: bool = False) -> Body:
     """Pale and even to the eye, from greenish to grey and blue; vivid, belted and ringed in the near infrared."""
     clouds = blend_maps(rng, width, "uranus", "uranus_scope")
-    kind = "pale" if plain else rng.choice(("pale", "grey", "vivid", "infrared"), p=(0.32, 0.34, 0.27, 0.07))
+    kind = "pale" if plain else rng.choice(("pale", "grey", "vivid", "infrared"), p=(0.25, 0.32, 0.36, 0.07))
     hue, saturation, value, contrast, rings = {
         "pale": ((172, 206), (0.05, 0.36), (0.7, 1), (0, 0.6), 0.25),
-        "grey": ((195, 214), (0.05, 0.45), (0.3, 0.95), (0, 0.6), 0.25),
-        "vivid": ((180, 202), (0.5, 1), (0.5, 0.95), (0.5, 4), 0.8),
+        "grey": ((195, 214), (0.05, 0.45), (0.25, 0.9), (0, 1), 0.25),
+        "vivid": ((168, 204), (0.4, 1), (0.4, 0.95), (0.5, 4), 0.75),
         "infrared": ((195, 240), (0.2, 0.7), (0.5, 0.95), (0.5, 4), 0.8),
     }[kind]
     clouds = tint_surface(clouds, draw_tone(rng, hue, saturation, value), rng.uniform(*contrast))
@@ -164,7 +165,7 @@ def _paint_neptune(rng: Generator, width: int, plain: bool = False) -> Body:
     kind = "deep" if plain else rng.choice(("deep", "pale", "azure", "infrared"), p=(0.5, 0.25, 0.2, 0.05))
     hue, saturation, value, wisps = {
         "deep": ((214, 236), (0.5, 0.92), (0.35, 0.98), 0.5),
-        "pale": ((213, 225), (0.24, 0.52), (0.5, 0.9), 0.9),
+        "pale": ((215, 226), (0.24, 0.52), (0.5, 0.9), 0.9),
         "azure": ((203, 216), (0.6, 1), (0.55, 0.98), 0.85),
         "infrared": ((192, 240), (0.5, 0.9), (0.4, 0.9), 0.9),
     }[kind]
@@ -243,15 +244,15 @@ def _draw_thin_rings(rng: Generator, share: float) -> Rings | None:
     for place in rng.integers(0, 110, rng.integers(0, 6)):
         profile[place : place + rng.integers(1, 4), 3] = rng.uniform(0.1, 0.6)
     profile[rng.integers(108, 118) : 119, 3] = rng.uniform(0.2, 1)
-    if rng.random() < 0.35:  # as painters have it: a broad band
+    if rng.random() < 0.5:  # as painters have it: a broad band
         profile[rng.integers(30, 100) : 118, 3] += rng.uniform(0.05, 0.6)
     return Rings(profile.clip(0, 1), 1.5, rng.uniform(1.9, 2.05))
 
 
 #: name → what paints the body, and how pictures show it
 _PLANETS: dict[str, tuple[Callable[..., Body], Habit]] = {
-    "earth": (_paint_earth, Habit(lean=50)),
-    "jupiter": (_paint_jupiter, Habit(near=0.25, free=0.25, lean=8, grey=0.12)),
+    "earth": (_paint_earth, Habit(lean=50, grey=0.02)),
+    "jupiter": (_paint_jupiter, Habit(near=0.25, free=0.35, lean=8, grey=0.12)),
     "mars": (_paint_mars, Habit(lean=30, grey=0.02)),
     "moon": (_paint_moon, Habit(lean=8, longitude=0, near=0.12, free=0.35, grey=0.4)),
     "neptune": (_paint_neptune, Habit(lean=40, grey=0, faithful=1)),
