@@ -226,6 +226,6 @@ def make_loader(
     device: str | torch.device = "cpu",
 ) -> DataLoader:
     """Batches of a data set: in order, or shuffled by a seed; for a GPU in memory that it can copy from by itself."""
-    shuffle, pinned = shuffle_seed is not None, torch.device(device).type == "cuda"
-    generator = torch.Generator().manual_seed(shuffle_seed) if shuffle_seed is not None else None
+    generator = None if shuffle_seed is None else torch.Generator().manual_seed(shuffle_seed)
+    shuffle, pinned = generator is not None, torch.device(device).type == "cuda"
     return DataLoader(data, batch_size, shuffle, num_workers=workers, generator=generator, pin_memory=pinned)

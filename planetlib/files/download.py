@@ -4,7 +4,7 @@ import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from urllib.parse import quote
 from urllib.request import urlopen
 
@@ -49,8 +49,7 @@ def fetch_planets(folder: str | os.PathLike, source: str = SOURCE, listing: Path
 def _require_within(folder: Path, name: str) -> None:
     """Raises DataError for a name in the listing that leads out of the folder, by itself or through a link there."""
     places = folder / name, folder / f"{name}.part"
-    within = all(place.resolve().is_relative_to(folder.resolve()) for place in places)
-    if not within or PureWindowsPath(name).anchor or ".." in PureWindowsPath(name).parts:
+    if not all(place.resolve().is_relative_to(folder.resolve()) for place in places):
         raise DataError(
             f"{name!r}: got a name that leads out of {folder}; expected one within; nothing was downloaded",
             do="take an empty folder, or the listing that came with planetlib",
