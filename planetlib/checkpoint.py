@@ -40,7 +40,8 @@ MOST_CLASSES = 10_000  # a head for more would ask for memory that few have
 class CheckpointError(PlanetlibError):
     """A file that is no checkpoint of ours, or is not there."""
 
-    advice = "train one anew ('planetlib train' or notebook 02)"
+    def __init__(self, message: str, do: str = "train one anew ('planetlib train' or notebook 02)"):
+        super().__init__(message, do)
 
 
 def library_versions() -> dict[str, str]:

@@ -185,26 +185,20 @@ def test_other_entries_than_those_of_a_checkpoint_are_refused(change, checkpoint
 MANY = [str(number) for number in range(10_001)]
 TAMPERED = [
     ("backbone", "vgg16", "one of ['efficientnet_b3', 'efficientnet_lite0'"),
-    ("backbone", ["resnet50"], "str"),
     ("head", "wide", "one of ['linear', 'reference']"),
     ("fit", "stretch", "pad or squash"),
-    ("phase", 1, "str"),
     ("phase", "tail", "one of"),
     ("class_names", ["a", "b", "a"], "none twice"),
     ("class_names", ["a", 1, "b"], "list[str]"),
-    ("class_names", "abc", "list[str]"),
     ("class_names", ["a"], "2 to 10000"),
     ("class_names", MANY, "2 to 10000"),
     ("outlier_kinds", ["sun", "Jupiter"], "none twice"),
-    ("outlier_kinds", [None], "list[str]"),
     ("outlier_kinds", MANY, "2 to 10000"),
     ("image_size", 1_000_000_000, "32 to 4096"),
-    ("image_size", -224, "32 to 4096"),
     ("image_size", 224.0, "int"),
     ("epoch", -1, "0 or more"),
     ("temperature", 0.0, "above 0"),
     ("temperature", float("nan"), "float"),
-    ("temperature", "1", "float"),
     ("unknown_threshold", float("inf"), "float"),
     ("unknown_threshold", 10**400, "float"),
     ("metrics", {"val_loss": "low"}, "dict[str, float]"),
@@ -261,16 +255,13 @@ def test_a_damaged_state_is_told_with_what_to_do(content, tmp_path):
         read_state(tmp_path / "head_state.pt")
 
 
-def test_the_finetuned_checkpoint_is_preferred(tmp_path):
+def test_the_finetuned_checkpoint_is_preferred_and_where_there_is_none_it_is_told_what_makes_one(tmp_path):
     head, finetune = tmp_path / "head.safetensors", tmp_path / "finetune.safetensors"
+    (tmp_path / "head_state.pt").touch()
+    for place in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(CheckpointError, match=re.escape(f"planetlib train --run {place}")):
+            find_checkpoint(place)
     head.touch()
     assert find_checkpoint(tmp_path) == head
     finetune.touch()
     assert find_checkpoint(str(tmp_path)) == finetune and find_checkpoint(head) == head
-
-
-@pytest.mark.parametrize("place", [".", "nowhere"])
-def test_a_folder_without_checkpoint_is_told_with_what_makes_one(place, tmp_path):
-    (tmp_path / "head_state.pt").touch()
-    with pytest.raises(CheckpointError, match=re.escape(f"planetlib train --run {tmp_path / place}")):
-        find_checkpoint(tmp_path / place)

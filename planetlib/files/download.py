@@ -59,7 +59,7 @@ def _require_within(folder: Path, name: str) -> None:
 def _fetch_file(source: str, folder: Path, row) -> bool:
     """Downloads a file unless it is there; returns whether it was missing."""
     url, path = f"{source}/{quote(row.file)}", folder / row.file
-    if path.is_file() and path.stat().st_size == row.bytes and _digest(path.read_bytes()) == row.sha256:
+    if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == row.sha256:
         return False
     try:
         with urlopen(url, timeout=TIMEOUT) as response:  # noqa: S310 - a setting, no input
@@ -69,7 +69,7 @@ def _fetch_file(source: str, folder: Path, row) -> bool:
             f"{url}: download failed ({getattr(error, 'reason', error)}); what came whole is kept in {folder}",
             do="run the same command again to go on",
         ) from error
-    if (got := _digest(content)) != row.sha256:
+    if (got := hashlib.sha256(content).hexdigest()) != row.sha256:
         raise DataError(
             f"{url}: got {len(content)} bytes with SHA-256 {got[:12]}…; expected {row.bytes} with {row.sha256[:12]}…",
             do="run the same command again, or look for a proxy that alters downloads; the file was not kept",
@@ -77,7 +77,3 @@ def _fetch_file(source: str, folder: Path, row) -> bool:
     with open_whole(path) as file:
         file.write(content)
     return True
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
