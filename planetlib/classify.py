@@ -128,13 +128,9 @@ class Classifier:
     def predict(
         self, paths: Iterable, labels: Iterable[str] | None = None, batch_size: int = 32, progress: bool = True
     ) -> pd.DataFrame:
-        """The predictions table of files.
+        """The predictions table of image files; one that cannot be read gives a row that says so.
 
-        Args:
-            paths: of image files. One that cannot be read gives a row that says so.
-            labels: the true class of each, where known; "" where not.
-            batch_size: images in a step.
-            progress: show a bar.
+        `labels` are their true classes, "" where nobody knows.
         """
         paths = [str(path) for path in paths]
         labels = [""] * len(paths) if labels is None else list(labels)
@@ -152,9 +148,8 @@ class Classifier:
     def stream(self, inputs: Iterable[tuple[str, str]], batch_size: int = 32) -> Iterator[pd.DataFrame]:
         """The predictions table in pieces of `batch_size` rows; memory does not grow with the number of inputs.
 
-        Args:
-            inputs: (path, label) pairs; label is "" where nobody knows it. In place of a path, the bytes of a file.
-            batch_size: images in a step.
+        They are (path, label) pairs; the label is "" where nobody knows it, and the bytes of a file may be in place of
+        its path.
         """
         inputs, workers = iter(inputs), torch.get_num_threads()
         self.compute  # noqa: B018 - made here, not by several threads at once

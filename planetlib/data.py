@@ -129,10 +129,7 @@ def split_samples(checked: pd.DataFrame, seed: int = 0, test_share: float = TEST
     A group of copies is never torn apart: no test picture is also a training picture. Each class is dealt by itself, so
     the shares hold for each, and each split has at least one picture of every class.
 
-    Args:
-        checked: by `check_samples`, or by `audit_samples`, which adds `group`; without it only equal files share one.
-        seed: of the deal.
-        test_share: of each class, set aside for the test.
+    The table is that of `check_samples`, or of `audit_samples`, which adds `group`; else equal files are one.
 
     Returns:
         The samples table, in the order of `checked`, without unreadable files.

@@ -46,7 +46,7 @@ def evaluate_predictions(predictions: pd.DataFrame) -> Evaluation:
     Raises:
         DataError: no row has both a label, one of the network's classes, and a prediction.
     """
-    from sklearn.metrics import classification_report, confusion_matrix  # whoever evaluates nothing does without
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support  # not needed to predict
 
     labelled = predictions[(predictions.label != "") & (predictions.status != "unreadable")]
     is_stranger = find_strangers(labelled)
@@ -56,10 +56,8 @@ def evaluate_predictions(predictions: pd.DataFrame) -> Evaluation:
     right = (known.label == known.predicted).to_numpy()
     labels = sorted(known.label.unique())
     names = sorted({*labels, *class_columns(known)})
-    report = classification_report(known.label, known.predicted, labels=labels, output_dict=True, zero_division=0)
-    by_class = pd.DataFrame({name: report[name] for name in labels}).T
-    by_class.columns = ["precision", "recall", "f1", "images"]
-    by_class["images"] = by_class.images.astype(int)
+    scores = precision_recall_fscore_support(known.label, known.predicted, labels=labels, zero_division=0)
+    by_class = pd.DataFrame(dict(zip(["precision", "recall", "f1", "images"], scores)), labels)
     counts = confusion_matrix(known.label, known.predicted, labels=names)
     confusion = pd.DataFrame(counts, pd.Index(names, name="true"), pd.Index(names, name="predicted")).loc[labels]
     by_class["right"] = [confusion.at[name, name] for name in labels]
