@@ -88,8 +88,12 @@ def find_elsewhere(samples: pd.DataFrame, folder: str | os.PathLike = ELSEWHERE)
     return elsewhere if len(elsewhere) else samples.loc[samples.split == "test", ["path", "label"]]
 
 
-def require_same_classes(folder: str | os.PathLike, table: str | os.PathLike) -> None:
-    """Raises DataError where a samples table is of another folder, or of one that had other classes."""
+def read_folder_samples(folder: str | os.PathLike, table: str | os.PathLike) -> pd.DataFrame:
+    """The samples table of a folder, with the marks beside it.
+
+    Raises:
+        DataError: as `read_samples`, or the table is of another folder, or of this one when it had other classes.
+    """
     folder = Path(folder).resolve()
     paths = [Path(path) for path in read_samples(table, reviewed=False).path]
     if not all(path.is_relative_to(folder) for path in paths):
@@ -100,6 +104,7 @@ def require_same_classes(folder: str | os.PathLike, table: str | os.PathLike) ->
             f"{folder}: got the classes {list_few(there)}; expected those of {table}, {list_few(listed)}",
             do="put the folders back as they were, or take another run",
         )
+    return read_samples(table)
 
 
 def check_samples(samples: pd.DataFrame) -> pd.DataFrame:
