@@ -15,14 +15,12 @@ class PlanetlibError(Exception):
 
     Args:
         message: what was got and what was expected.
-        do: what to do next; by default the `advice` of the kind of error.
+        do: what to do next.
     """
-
-    advice = ""
 
     def __init__(self, message: str, do: str = ""):
         super().__init__(message)
-        self.do = do or self.advice
+        self.do = do
 
     def __str__(self) -> str:
         return f"{self.args[0]}: {self.do}" if self.do else self.args[0]

@@ -12,6 +12,7 @@ import os
 import pickle
 import reprlib
 import sys
+import textwrap
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +22,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from planetlib import PlanetlibError
 from planetlib.files.whole import open_whole
@@ -39,7 +40,8 @@ MOST_CLASSES = 10_000  # a head for more would ask for memory that few have
 class CheckpointError(PlanetlibError):
     """A file that is no checkpoint of ours, or is not there."""
 
-    advice = "train one anew ('planetlib train' or notebook 02)"
+    def __init__(self, message: str, do: str = "train one anew ('planetlib train' or notebook 02)"):
+        super().__init__(message, do)
 
 
 def library_versions() -> dict[str, str]:
@@ -116,6 +118,9 @@ class Checkpoint:
             raise CheckpointError(f"{path}: damaged, altered or not a checkpoint of format {CHECKPOINT_FORMAT}")
         groups: dict[str, dict[str, Tensor]] = {name: {} for name in TENSORS}
         for name, tensor in tensors.items():
+            kind = torch.int64 if name.endswith(".num_batches_tracked") else torch.float32
+            if tensor.dtype != kind or not tensor.isfinite().all():
+                raise CheckpointError(f"{path}: '{name}' is {tensor.dtype}; expected {kind}, all of it finite")
             group, _, name = name.partition(".")
             groups.setdefault(group, {})[name] = tensor
         if sorted([*words, *groups]) != sorted(entry.name for entry in dataclasses.fields(cls)):
@@ -163,15 +168,17 @@ class Checkpoint:
         """
         outputs = len(self.class_names) + len(self.outlier_kinds)
         model = Network(self.backbone, outputs, self.head, weights="random")
-        of = f"of '{self.backbone}' with head '{self.head}' and {outputs} outputs"
-        _require_alike("weights", self.state_dict, model.state_dict(), of)
-        model.load_state_dict(self.state_dict)
-        model = model.eval().to(memory_format=torch.channels_last)
-        if self.detector:
-            with torch.inference_mode():
-                seen = model.embed(model.pass_trunk(torch.zeros(1, 3, 32, 32), DETECTOR_STAGES), DETECTOR_STAGES)[1]
-            detector = {"weight": torch.zeros(outputs, seen.shape[1]), "bias": torch.zeros(outputs)}
-            _require_alike("detector", self.detector, detector, of)
+        model.eval().to(memory_format=torch.channels_last)
+        try:
+            model.load_state_dict(self.state_dict)
+            if self.detector:
+                with torch.inference_mode():
+                    trunk = model.pass_trunk(torch.zeros(1, 3, 32, 32), DETECTOR_STAGES)
+                    seen = model.embed(trunk, DETECTOR_STAGES)[1].shape[1]
+                nn.Linear(seen, outputs).load_state_dict(self.detector)
+        except RuntimeError as error:  # its message names tensors and shapes, be they hundreds
+            expected = f"those of '{self.backbone}' with head '{self.head}' and {outputs} outputs"
+            raise CheckpointError(f"{textwrap.shorten(str(error), 400)}; expected {expected}") from error
         return model
 
 
@@ -193,19 +200,6 @@ def _is_a(value: Any, kind: Any) -> bool:
     if kind is float:
         return type(value) in (int, float) and abs(value) <= sys.float_info.max  # a whole number may be above it
     return type(value) is kind
-
-
-def _require_alike(what: str, got: dict[str, Tensor], expected: dict[str, Tensor], of: str) -> None:
-    """Raises CheckpointError where names, shapes or types differ, or a value is not finite."""
-    for name in sorted({*got, *expected}):
-        found, wanted = (
-            f"{tuple(tensors[name].shape)} {tensors[name].dtype}" if name in tensors else "absent"
-            for tensors in (got, expected)
-        )
-        if found == wanted and not got[name].isfinite().all():
-            found = "not finite"
-        if found != wanted:
-            raise CheckpointError(f"{what}: '{name}' is {found}; expected {wanted}, {of}")
 
 
 def find_checkpoint(run: str | os.PathLike) -> Path:

@@ -85,31 +85,18 @@ class Classifier:
         return to_tensor(fit_to_square(picture, self.checkpoint.image_size, self.checkpoint.fit))
 
     def embed_tensors(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, classes) of prepared images, uint8 (B, 3, size, size), and what the detector looks at (B, S)."""
-        logits, lower = pass_pieces(self.compute, images, self.device)
-        return logits[:, : len(self.class_names)], lower
-
-    def predict_tensors(self, images: Tensor) -> Tensor:
-        """Probabilities (B, classes) of prepared images (B, 3, H, W), calibrated by the checkpoint's temperature."""
-        return self.score_tensors(images)[0]
-
-    def score_tensors(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities and scores for «none of these» of prepared images (B, 3, H, W), in one pass.
+        """Logits (B, classes) of prepared images, uint8 (B, 3, size, size), and what the detector looks at (B, S).
 
         Where a GPU has too little memory for so many, it is tried, and said, with half of them until they fit.
-
-        Returns:
-            Probabilities (B, classes), calibrated by the checkpoint's temperature, and scores (B,), 0–1; NaN where the
-            checkpoint has no detector of strangers.
 
         Raises:
             PlanetlibError: there is too little memory for a single picture.
         """
-        done: list[tuple[Tensor, Tensor]] = []
+        done: list[list[Tensor]] = []
         rest = images
         while len(rest):
             try:
-                done.append(self._score(rest[: self.most]))
+                done.append(pass_pieces(self.compute, rest[: self.most], self.device))
                 rest = rest[self.most :]
             except torch.OutOfMemoryError as error:
                 tried = min(self.most, len(rest))
@@ -120,28 +107,30 @@ class Classifier:
                 torch.cuda.empty_cache()
                 said = f"{self.device}: too little memory for {tried} pictures at once; going on with {self.most}"
                 print(said, file=sys.stderr)
-        probabilities, unknown = map(torch.cat, zip(*done))
-        return probabilities, unknown
+        logits, lower = map(torch.cat, zip(*done))
+        return logits[:, : len(self.class_names)], lower
 
-    def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def predict_tensors(self, images: Tensor) -> Tensor:
+        """The first of what `score_tensors` returns."""
+        return self.score_tensors(images)[0]
+
+    def score_tensors(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities (B, classes) of prepared images (B, 3, H, W), calibrated by the checkpoint's temperature.
+
+        And from the same pass their scores for «none of these» (B,), 0–1; NaN where the checkpoint has no detector.
+        """
         logits, lower = self.embed_tensors(images)
-        detector = self.checkpoint.detector
-        if detector:
-            unknown = score_unknown(detector, lower, len(self.class_names))
-        else:
-            unknown = torch.full((len(logits),), torch.nan)
+        unknown = torch.full((len(logits),), torch.nan)
+        if self.checkpoint.detector:
+            unknown = score_unknown(self.checkpoint.detector, lower, len(self.class_names))
         return (logits / self.checkpoint.temperature).softmax(1), unknown
 
     def predict(
         self, paths: Iterable, labels: Iterable[str] | None = None, batch_size: int = 32, progress: bool = True
     ) -> pd.DataFrame:
-        """The predictions table of files.
+        """The predictions table of image files; one that cannot be read gives a row that says so.
 
-        Args:
-            paths: of image files. One that cannot be read gives a row that says so.
-            labels: the true class of each, where known; "" where not.
-            batch_size: images in a step.
-            progress: show a bar.
+        `labels` are their true classes, "" where nobody knows.
         """
         paths = [str(path) for path in paths]
         labels = [""] * len(paths) if labels is None else list(labels)
@@ -159,9 +148,8 @@ class Classifier:
     def stream(self, inputs: Iterable[tuple[str, str]], batch_size: int = 32) -> Iterator[pd.DataFrame]:
         """The predictions table in pieces of `batch_size` rows; memory does not grow with the number of inputs.
 
-        Args:
-            inputs: (path, label) pairs; label is "" where nobody knows it. In place of a path, the bytes of a file.
-            batch_size: images in a step.
+        They are (path, label) pairs; the label is "" where nobody knows it, and the bytes of a file may be in place of
+        its path.
         """
         inputs, workers = iter(inputs), torch.get_num_threads()
         self.compute  # noqa: B018 - made here, not by several threads at once

@@ -88,8 +88,12 @@ def find_elsewhere(samples: pd.DataFrame, folder: str | os.PathLike = ELSEWHERE)
     return elsewhere if len(elsewhere) else samples.loc[samples.split == "test", ["path", "label"]]
 
 
-def require_same_classes(folder: str | os.PathLike, table: str | os.PathLike) -> None:
-    """Raises DataError where a samples table is of another folder, or of one that had other classes."""
+def read_folder_samples(folder: str | os.PathLike, table: str | os.PathLike) -> pd.DataFrame:
+    """The samples table of a folder, with the marks beside it.
+
+    Raises:
+        DataError: as `read_samples`, or the table is of another folder, or of this one when it had other classes.
+    """
     folder = Path(folder).resolve()
     paths = [Path(path) for path in read_samples(table, reviewed=False).path]
     if not all(path.is_relative_to(folder) for path in paths):
@@ -100,6 +104,7 @@ def require_same_classes(folder: str | os.PathLike, table: str | os.PathLike) ->
             f"{folder}: got the classes {list_few(there)}; expected those of {table}, {list_few(listed)}",
             do="put the folders back as they were, or take another run",
         )
+    return read_samples(table)
 
 
 def check_samples(samples: pd.DataFrame) -> pd.DataFrame:
@@ -129,10 +134,7 @@ def split_samples(checked: pd.DataFrame, seed: int = 0, test_share: float = TEST
     A group of copies is never torn apart: no test picture is also a training picture. Each class is dealt by itself, so
     the shares hold for each, and each split has at least one picture of every class.
 
-    Args:
-        checked: by `check_samples`, or by `audit_samples`, which adds `group`; without it only equal files share one.
-        seed: of the deal.
-        test_share: of each class, set aside for the test.
+    The table is that of `check_samples`, or of `audit_samples`, which adds `group`; else equal files are one.
 
     Returns:
         The samples table, in the order of `checked`, without unreadable files.
@@ -226,6 +228,6 @@ def make_loader(
     device: str | torch.device = "cpu",
 ) -> DataLoader:
     """Batches of a data set: in order, or shuffled by a seed; for a GPU in memory that it can copy from by itself."""
-    shuffle, pinned = shuffle_seed is not None, torch.device(device).type == "cuda"
-    generator = torch.Generator().manual_seed(shuffle_seed) if shuffle_seed is not None else None
+    generator = None if shuffle_seed is None else torch.Generator().manual_seed(shuffle_seed)
+    shuffle, pinned = generator is not None, torch.device(device).type == "cuda"
     return DataLoader(data, batch_size, shuffle, num_workers=workers, generator=generator, pin_memory=pinned)

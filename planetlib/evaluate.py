@@ -46,7 +46,7 @@ def evaluate_predictions(predictions: pd.DataFrame) -> Evaluation:
     Raises:
         DataError: no row has both a label, one of the network's classes, and a prediction.
     """
-    from sklearn.metrics import classification_report, confusion_matrix  # whoever evaluates nothing does without
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support  # not needed to predict
 
     labelled = predictions[(predictions.label != "") & (predictions.status != "unreadable")]
     is_stranger = find_strangers(labelled)
@@ -56,10 +56,8 @@ def evaluate_predictions(predictions: pd.DataFrame) -> Evaluation:
     right = (known.label == known.predicted).to_numpy()
     labels = sorted(known.label.unique())
     names = sorted({*labels, *class_columns(known)})
-    report = classification_report(known.label, known.predicted, labels=labels, output_dict=True, zero_division=0)
-    by_class = pd.DataFrame({name: report[name] for name in labels}).T
-    by_class.columns = ["precision", "recall", "f1", "images"]
-    by_class["images"] = by_class.images.astype(int)
+    scores = precision_recall_fscore_support(known.label, known.predicted, labels=labels, zero_division=0)
+    by_class = pd.DataFrame(dict(zip(["precision", "recall", "f1", "images"], scores)), labels)
     counts = confusion_matrix(known.label, known.predicted, labels=names)
     confusion = pd.DataFrame(counts, pd.Index(names, name="true"), pd.Index(names, name="predicted")).loc[labels]
     by_class["right"] = [confusion.at[name, name] for name in labels]
@@ -138,23 +136,23 @@ def undo_temperature(predictions: pd.DataFrame, temperature: float) -> pd.DataFr
     return predictions.assign(confidence=raw.max(axis=1), **dict(zip(columns, raw.T)))
 
 
-def wilson_interval(right: int, images: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927, JASA 22, 209–212), as SciPy computes it."""
+def wilson_interval(right: int, images: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a proportion (Wilson 1927, JASA 22, 209–212), as SciPy computes it."""
     from scipy.stats import binomtest
 
-    interval = binomtest(int(right), int(images)).proportion_ci(confidence, "wilson")
+    interval = binomtest(int(right), int(images)).proportion_ci(0.95, "wilson")
     return float(interval.low), float(interval.high)
 
 
-def calibration_table(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> pd.DataFrame:
-    """Mean confidence and accuracy in equally wide bins of confidence: `confidence, accuracy, images`, no empty ones.
+def calibration_table(confidence: np.ndarray, right: np.ndarray) -> pd.DataFrame:
+    """Mean confidence and accuracy in each tenth of confidence that holds any: `confidence, accuracy, images`.
 
     The expected calibration error is the mean of |confidence − accuracy| weighted by images
     (Guo et al. 2017, arXiv:1706.04599, equation 3). `confidence` is (N,) of 0–1, `right` is (N,) of bool.
     """
-    number = np.minimum((confidence * bins).astype(int), bins - 1)
-    table = pd.DataFrame({"bin": number, "confidence": confidence, "accuracy": right, "images": 1})
-    return table.groupby("bin").agg({"confidence": "mean", "accuracy": "mean", "images": "sum"}).reset_index(drop=True)
+    tenth = np.minimum((confidence * 10).astype(int), 9)
+    table = pd.DataFrame({"confidence": confidence, "accuracy": right, "images": 1})
+    return table.groupby(tenth).agg({"confidence": "mean", "accuracy": "mean", "images": "sum"}).reset_index(drop=True)
 
 
 def write_evaluation(evaluation: Evaluation, predictions: pd.DataFrame, folder: str | os.PathLike) -> None:

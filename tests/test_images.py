@@ -118,7 +118,9 @@ TURNS = {
 @pytest.mark.parametrize("value, turn", TURNS.items())
 def test_every_exif_orientation_is_turned_upright(value, turn):
     stored = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(read_image(encode(stored, exif=orientation(value))), turn(stored))
+    picture, facts = decode_image(encode(stored, exif=orientation(value)))
+    np.testing.assert_array_equal(picture, turn(stored))
+    assert facts == {"format": "PNG", "mode": "RGB", "width": 12, "height": 9, "note": ""}  # as it is stored
 
 
 @pytest.mark.parametrize("name", ["Größe é 木星.png", "no suffix", "wrong suffix.jpg"])
@@ -161,7 +163,7 @@ def test_a_bad_file_gives_one_error_with_a_reason(tmp_path, name, content, reaso
     with pytest.raises(UnreadableImage) as caught:
         read_image(path)
     assert caught.value.reason.startswith(reason)
-    assert str(caught.value) == f"{path}: {caught.value.reason}" and caught.value.source == str(path)
+    assert str(caught.value) == f"{path}: {caught.value.reason}"
     assert "\n" not in caught.value.reason and str(tmp_path) not in caught.value.reason
 
 
@@ -210,11 +212,6 @@ def test_pillows_warnings_are_not_shown(tmp_path):
     assert shown(read) == b"" and b"Warning" in shown(plain)
 
 
-def test_what_is_stored_is_told():
-    _, facts = decode_image(encode(np.zeros((9, 12, 3), np.uint8), exif=orientation(6)))
-    assert facts == {"format": "PNG", "mode": "RGB", "width": 12, "height": 9, "note": ""}
-
-
 # Every format
 
 
@@ -254,56 +251,66 @@ def test_alpha_that_is_multiplied_already_is_laid_on_black(mode):
 # Large JPEG files, which libjpeg scales while it decodes
 
 
+SMALL = photograph(200, 120)
+
+
+@pytest.fixture
+def small_is_large(monkeypatch) -> None:
+    """Pictures a hundredth as large as usual count as large."""
+    monkeypatch.setattr(images, "LARGE", images.LARGE // 100)
+
+
 LARGE_PICTURES = {
-    "RGB": (lambda: encode(photograph(), "JPEG", quality=92), 1),
-    "of few colours": (lambda: encode(photograph(), "JPEG", quality=92, subsampling=2), 1),
-    "progressive": (lambda: encode(photograph(), "JPEG", quality=92, progressive=True), 1),
-    "on its side": (lambda: encode(photograph(), "JPEG", quality=92, exif=orientation(6)), 1),
-    "mirrored": (lambda: encode(photograph(), "JPEG", quality=92, exif=orientation(5)), 1),
-    "grey": (lambda: encode(photograph()[:, :, 0], "JPEG", quality=92), 1),
-    "CMYK": (lambda: encode(photograph(), "JPEG", "CMYK", quality=92), 2),
+    "RGB": {},
+    "of few colours": {"subsampling": 2},
+    "progressive": {"progressive": True},
+    "on its side": {"exif": orientation(6)},
+    "mirrored": {"exif": orientation(5)},
+    "grey": {"mode": "L"},
+    "CMYK": {"mode": "CMYK"},
 }
 
 
-@pytest.mark.parametrize("make, tolerance", LARGE_PICTURES.values(), ids=LARGE_PICTURES)
-def test_a_large_jpeg_for_a_small_square_is_decoded_at_a_reduced_scale_to_the_same_picture(make, tolerance, decoded):
-    content = make()
+@pytest.mark.parametrize("options", LARGE_PICTURES.values(), ids=LARGE_PICTURES)
+def test_a_large_jpeg_for_a_small_square_is_decoded_at_a_reduced_scale_to_the_same_picture(options, decoded):
+    content = encode(photograph(), "JPEG", quality=92, **options)
     whole, facts = decode_image(content)
     reduced, known = decode_image(content, 48)
     assert decoded == [(2000, 1200), (500, 300)] and known == facts and (facts["width"], facts["note"]) == (2000, "")
     squares = [fit_to_square(picture, 48).astype(float) for picture in (whole, reduced)]
-    assert np.abs(squares[0] - squares[1]).mean() < tolerance and np.abs(squares[0] - squares[1]).max() < 24
+    difference = np.abs(squares[0] - squares[1])
+    assert difference.mean() < (2 if facts["mode"] == "CMYK" else 1) and difference.max() < 24
     assert squares[0].std() > 40
 
 
-@pytest.mark.parametrize("side, decoded_to", [(None, 2000), (201, 2000), (200, 2000), (100, 1000), (25, 250), (8, 250)])
-def test_what_is_decoded_has_several_times_the_side_that_is_asked_for(side, decoded_to, decoded):
-    read_image(encode(photograph(), "JPEG"), side)
+@pytest.mark.parametrize("side, decoded_to", [(None, 200), (21, 200), (20, 200), (10, 100), (2, 25)])
+def test_what_is_decoded_has_several_times_the_side_that_is_asked_for(side, decoded_to, decoded, small_is_large):
+    read_image(encode(SMALL, "JPEG"), side)
     assert [width for width, _ in decoded] == [decoded_to]
-    assert side is None or decoded_to == 2000 or decoded_to * 0.6 >= SPARE * side
+    assert side is None or decoded_to == 200 or decoded_to * 0.6 >= SPARE * side
 
 
-def test_small_pictures_and_other_formats_are_decoded_to_the_same_pixels_whatever_is_asked_for():
-    contents = [encode(photograph(1700, 1200), "JPEG"), encode(photograph(), "PNG"), encode(photograph(), "WEBP")]
-    contents += [encode(np.uint16(photograph()[:, :, 0]) * 200, "TIFF")]
+def test_small_pictures_and_other_formats_are_decoded_to_the_same_pixels_whatever_is_asked_for(small_is_large):
+    contents = [encode(photograph(170, 120), "JPEG"), encode(SMALL, "PNG"), encode(SMALL, "WEBP")]
+    contents += [encode(np.uint16(SMALL[:, :, 0]) * 200, "TIFF")]
     for content in contents:
-        np.testing.assert_array_equal(read_image(content, 8), read_image(content))
+        np.testing.assert_array_equal(read_image(content, 2), read_image(content))
 
 
-def test_a_torn_large_jpeg_is_damaged_at_any_scale():
+def test_a_torn_large_jpeg_is_damaged_at_any_scale(small_is_large):
     with pytest.raises(UnreadableImage, match="damaged or truncated"):
-        read_image(encode(photograph(), "JPEG")[:-3000], 8)
+        read_image(encode(SMALL, "JPEG")[:-500], 2)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # pytest undoes the library's own filter
-@pytest.mark.parametrize("limit", [2_000_000, 700_000])
-def test_a_jpeg_of_too_many_pixels_is_read_at_half_its_size_and_says_so(limit, monkeypatch):
-    content = encode(photograph(), "JPEG", quality=92)
+@pytest.mark.parametrize("limit", [20_000, 7_000])
+def test_a_jpeg_of_too_many_pixels_is_read_at_half_its_size_and_says_so(limit, monkeypatch, small_is_large):
+    content = encode(SMALL, "JPEG", quality=92)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)  # Pillow itself refuses twice as many
     picture, facts = decode_image(content)
-    assert picture.shape == (600, 1000, 3) and picture.std() > 40
-    assert facts["note"] == "read at a reduced scale" and (facts["width"], facts["height"]) == (2000, 1200)
-    assert read_image(content, 25).shape == (150, 250, 3)
+    assert picture.shape == (60, 100, 3) and picture.std() > 40
+    assert facts["note"] == "read at a reduced scale" and (facts["width"], facts["height"]) == (200, 120)
+    assert read_image(content, 2).shape == (15, 25, 3)
 
 
 def scans_of_a_colour_each(content: bytes) -> bytes:
@@ -312,15 +319,19 @@ def scans_of_a_colour_each(content: bytes) -> bytes:
     return content[: place + 2] + b"\0\x08\1\1\0" + content[place + 11 :]
 
 
+HELD_AS_A_WHOLE = {
+    "too large at half its size": (5_999, encode(SMALL, "JPEG")),
+    "progressive": (7_000, encode(SMALL, "JPEG", progressive=True)),
+    "a scan for each colour": (7_000, scans_of_a_colour_each(encode(SMALL, "JPEG"))),
+}
+
+
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize("limit", [599_999, 700_000])
-def test_what_libjpeg_would_hold_in_memory_as_a_whole_stays_too_large(limit, monkeypatch):
-    contents = {599_999: [encode(photograph(), "JPEG")], 700_000: [encode(photograph(), "JPEG", progressive=True)]}
-    contents[700_000].append(scans_of_a_colour_each(encode(photograph(), "JPEG")))
+@pytest.mark.parametrize("limit, content", HELD_AS_A_WHOLE.values(), ids=HELD_AS_A_WHOLE)
+def test_what_libjpeg_would_hold_in_memory_as_a_whole_stays_too_large(limit, content, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    for content in contents[limit]:
-        with pytest.raises(UnreadableImage, match="too large .2000 × 1200 pixels"):
-            read_image(content, 8)
+    with pytest.raises(UnreadableImage, match="too large .200 × 120 pixels"):
+        read_image(content, 8)
 
 
 # Plain PNG files, which OpenCV reads
@@ -335,29 +346,26 @@ PLAIN_CHUNKS = {b"gAMA": struct.pack(">I", 22222), b"sRGB": b"\0", b"cHRM": stru
                 b"pHYs": bytes(8) + b"\1", b"tIME": b"\x07\xea\1\1\1\1\1", b"tEXt": b"Software\0a camera"}  # fmt: skip
 
 
-@pytest.mark.parametrize("kind, chunk", PLAIN_CHUNKS.items())
-def test_plain_png_files_are_read_by_opencv_to_the_last_bit(kind, chunk, noise):
+def test_plain_png_files_are_read_by_opencv_to_the_last_bit(noise):
     extra = PngImagePlugin.PngInfo()
-    extra.add(kind, chunk)
+    for kind, chunk in PLAIN_CHUNKS.items():
+        extra.add(kind, chunk)
     content = encode(noise, pnginfo=extra)
     assert (_decode_plain_png(content) == noise).all() and (read_image(content) == noise).all()
 
 
-def test_whatever_is_odd_about_a_png_is_left_to_pillow(noise):
+def test_whatever_is_odd_about_a_png_or_torn_in_it_is_left_to_pillow(noise):
     text = PngImagePlugin.PngInfo()
     text.add_text("Raw profile type exif", "anything")
     odd = [encode(noise, exif=orientation(6)), encode(noise, transparency=(0, 0, 0)), encode(noise, pnginfo=text)]
     others = (noise[:, :, 0], noise.astype(np.uint16)[:, :, 0], np.dstack([noise, noise[..., :1]]))
     odd += [encode(picture) for picture in others]
+    for place in (30, 45, 100, -30, -14, -6):  # a checksum is wrong, and then the end is missing, too
+        torn = bytearray(encode(noise))
+        torn[place] ^= 1
+        odd += [bytes(torn), bytes(torn[:-4])]
     assert [_decode_plain_png(content) for content in odd] == [None] * len(odd)
     assert read_image(odd[0]).shape == (53, 37, 3)
-
-
-@pytest.mark.parametrize("place", [30, 45, 100, -30, -14, -6])
-def test_a_plain_png_whose_checksum_is_wrong_is_left_to_pillow(place, noise):
-    torn = bytearray(encode(noise))
-    torn[place] ^= 1
-    assert _decode_plain_png(bytes(torn)) is None and _decode_plain_png(bytes(torn[:-4])) is None
 
 
 @pytest.mark.soak

@@ -50,7 +50,7 @@ def data_check(options) -> int:
 def data_split(options) -> int:
     """Deal pictures into train, val and test: a table, no file is moved."""
     settings = load_settings(data=options.data, seed=options.seed, test_share=options.test_share)
-    return _split(settings, options.out, options.audit)
+    return _make_samples(settings, options.out, options.audit)
 
 
 @command(
@@ -66,6 +66,7 @@ def train(options) -> int:
     """Train both phases, or one, on a folder of class folders."""
     from planetlib.batch.processes import join_processes
     from planetlib.checkpoint import PHASES, Checkpoint
+    from planetlib.data import read_folder_samples
     from planetlib.model import choose_device, choose_precision
     from planetlib.show.card import write_card
     from planetlib.train import train_phase
@@ -78,9 +79,11 @@ def train(options) -> int:
     if options.resume and options.overwrite or is_there and not options.resume and not options.overwrite:
         got = f"{settings.run}: {'holds a run' if is_there else 'got both'}"
         raise PlanetlibError(f"{got}; expected either --resume, to go on with it, or --overwrite, to start anew")
-    code = _make_samples(settings, options.audit, options.overwrite) if processes.rank == 0 else 0
+    table, code = settings.run / "samples.csv", 0
+    if processes.rank == 0 and (options.overwrite or not table.exists()):
+        code = _make_samples(settings, table, options.audit)
     processes.wait()
-    samples = _read_samples(settings)
+    samples = read_folder_samples(settings.data, table)
     for phase in phases:
         history, interrupted = train_phase(phase, settings, samples, options.resume, processes=processes)
         if interrupted:
@@ -101,11 +104,14 @@ def train(options) -> int:
 )
 def crossval(options) -> int:
     """Train and score on k folds: the accuracy on pictures like these."""
+    from planetlib.data import read_folder_samples
     from planetlib.study.crossval import cross_validate, describe_scores, score_seeds
 
     settings = _make_settings(options)
-    code = _make_samples(settings, options.audit)
-    scores, predictions = cross_validate(settings, _read_samples(settings), options.folds, options.seeds)
+    table = settings.run / "samples.csv"
+    code = 0 if table.exists() else _make_samples(settings, table, options.audit)
+    samples = read_folder_samples(settings.data, table)
+    scores, predictions = cross_validate(settings, samples, options.folds, options.seeds)
     print(scores.round(4).to_string(index=False))
     print(score_seeds(predictions).round(4).to_string(index=False, na_rep=""))
     print(describe_scores(scores))
@@ -327,13 +333,7 @@ def _make_settings(options):
     return load_settings(options.profile, data=options.data, run=options.run, **changes)
 
 
-def _make_samples(settings, audit: bool, anew: bool = False) -> int:
-    """Makes the samples table of a run, unless it is there; returns the exit code."""
-    table = settings.run / "samples.csv"
-    return _split(settings, table, audit) if anew or not table.exists() else 0
-
-
-def _split(settings, table: Path, audit: bool) -> int:
+def _make_samples(settings, table: Path, audit: bool) -> int:
     """Writes the samples table of a folder, and prints how many there are; returns the exit code."""
     from planetlib.data import find_samples, split_samples
     from planetlib.files.tables import write_table
@@ -354,16 +354,6 @@ def _check(samples, audit: bool):
     from planetlib.study.copies import audit_samples
 
     return audit_samples(check_samples(samples))
-
-
-def _read_samples(settings):
-    """The samples table of a run, held against the folder."""
-    from planetlib.data import require_same_classes
-    from planetlib.files.tables import read_samples
-
-    table = settings.run / "samples.csv"
-    require_same_classes(settings.data, table)
-    return read_samples(table)
 
 
 def _run_folder(run: Path) -> Path:

@@ -4,7 +4,7 @@ import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from urllib.parse import quote
 from urllib.request import urlopen
 
@@ -49,8 +49,7 @@ def fetch_planets(folder: str | os.PathLike, source: str = SOURCE, listing: Path
 def _require_within(folder: Path, name: str) -> None:
     """Raises DataError for a name in the listing that leads out of the folder, by itself or through a link there."""
     places = folder / name, folder / f"{name}.part"
-    within = all(place.resolve().is_relative_to(folder.resolve()) for place in places)
-    if not within or PureWindowsPath(name).anchor or ".." in PureWindowsPath(name).parts:
+    if not all(place.resolve().is_relative_to(folder.resolve()) for place in places):
         raise DataError(
             f"{name!r}: got a name that leads out of {folder}; expected one within; nothing was downloaded",
             do="take an empty folder, or the listing that came with planetlib",
@@ -60,7 +59,7 @@ def _require_within(folder: Path, name: str) -> None:
 def _fetch_file(source: str, folder: Path, row) -> bool:
     """Downloads a file unless it is there; returns whether it was missing."""
     url, path = f"{source}/{quote(row.file)}", folder / row.file
-    if path.is_file() and path.stat().st_size == row.bytes and _digest(path.read_bytes()) == row.sha256:
+    if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == row.sha256:
         return False
     try:
         with urlopen(url, timeout=TIMEOUT) as response:  # noqa: S310 - a setting, no input
@@ -70,7 +69,7 @@ def _fetch_file(source: str, folder: Path, row) -> bool:
             f"{url}: download failed ({getattr(error, 'reason', error)}); what came whole is kept in {folder}",
             do="run the same command again to go on",
         ) from error
-    if (got := _digest(content)) != row.sha256:
+    if (got := hashlib.sha256(content).hexdigest()) != row.sha256:
         raise DataError(
             f"{url}: got {len(content)} bytes with SHA-256 {got[:12]}…; expected {row.bytes} with {row.sha256[:12]}…",
             do="run the same command again, or look for a proxy that alters downloads; the file was not kept",
@@ -78,7 +77,3 @@ def _fetch_file(source: str, folder: Path, row) -> bool:
     with open_whole(path) as file:
         file.write(content)
     return True
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

@@ -17,13 +17,11 @@ class UnreadableImage(PlanetlibError):
     """A file that gives no usable picture.
 
     Attributes:
-        source: the path, or `<bytes>`.
         reason: one short clause, fit for a table cell.
     """
 
     def __init__(self, source, reason: str):
         super().__init__(f"{source}: {reason}")
-        self.source = str(source)
         self.reason = reason
 
 

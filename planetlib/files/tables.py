@@ -147,5 +147,4 @@ def write_mark(samples_path: str | os.PathLike, row, mark: str | None, new_label
 
 def class_probabilities(row: pd.Series) -> pd.Series:
     """Class → probability, of a row of the predictions table."""
-    shares = row[[column for column in row.index if column.startswith("prob_")]].astype(float)
-    return shares.rename(lambda column: column.removeprefix("prob_"))
+    return row.filter(regex="^prob_").astype(float).rename(lambda column: column.removeprefix("prob_"))
