@@ -202,7 +202,7 @@ def write_notebooks(tmp_path, monkeypatch):
 
 
 def run(out: Path, **options) -> list[Path]:
-    return run_notebooks(out, {"PLANETLIB_DATA": "mine"}, progress=False, **options)
+    return run_notebooks(out, {"PLANETLIB_DATA": "mine"}, **options)
 
 
 def test_reports_are_written_in_order_and_the_notebooks_left_as_they_are(write_notebooks, tmp_path):

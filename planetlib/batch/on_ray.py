@@ -26,10 +26,8 @@ from planetlib.files.whole import open_whole
 from planetlib.images import SUFFIXES
 
 ADDRESS = "://"  # in `s3://…` or `https://…`, and in no path
-#: steps in a task: what is done again where a worker is lost
-STEPS_IN_TASK = 8
-#: files that a worker fetches at a time
-FETCHES = 16
+STEPS_IN_TASK = 8  # what is done again where a worker is lost
+FETCHES = 16  # files that a worker fetches at a time
 
 
 def predict_places(
@@ -37,10 +35,7 @@ def predict_places(
 ) -> Iterator[pd.DataFrame]:
     """Predicts files, folders and addresses into a table on disc, CSV or by its suffix Parquet; passes the pieces on.
 
-    Takes the options of `stream_on_ray`.
-
-    Raises:
-        PlanetlibError: as `gather_addresses`, `stream_on_ray` and `Checkpoint.load`.
+    Takes the options and raises the errors of `stream_on_ray`, and the errors of `gather_addresses`.
     """
     checkpoint = Checkpoint.load(find_checkpoint(run))
     inputs = gather_addresses(places, checkpoint.class_names)
