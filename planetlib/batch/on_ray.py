@@ -101,12 +101,8 @@ def stream_on_ray(
     hour, as where one file kills every worker, is given up. Paths must lead to the same files on every machine of the
     cluster; the checkpoint is handed to the workers.
 
-    Args:
-        checkpoint: of the classifier.
-        inputs: (path or address, label) pairs.
-        batch_size: images in a step.
-        workers: processes; by default one for each GPU of the cluster or, where it has none, for each CPU.
-        **options: `runtime` and those of `Classifier`.
+    By default there is a worker for each GPU of the cluster or, where it has none, for each CPU. The options are
+    `runtime` and those of `Classifier`.
 
     Raises:
         PlanetlibError: Ray is not installed, or the cluster fails.

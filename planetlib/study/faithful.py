@@ -19,7 +19,7 @@ from planetlib.draw.planets import PLANETS, draw_planet
 from planetlib.explain import METHODS, map_activation
 from planetlib.files.progress import progress_bar
 from planetlib.images import read_image
-from planetlib.model import Network
+from planetlib.model import Network, on_one_core
 from planetlib.transforms import to_picture, to_tensor
 
 STEPS = 10  # of a deletion or insertion curve
@@ -94,12 +94,8 @@ def compare_methods(
 ) -> pd.DataFrame:
     """Scores of the methods for activation maps, each map being of the class that the network predicts.
 
-    Args:
-        classifier: is explained.
-        paths: of readable pictures.
-        methods: names in `METHODS`.
-        steps: of the curves.
-        renders: drawn pictures of each class that can be drawn, whose masks tell what is planet.
+    `paths` are of readable pictures, `methods` names in `METHODS`, `steps` those of the curves; so many `renders` are
+    drawn of each class that can be drawn, whose masks tell what is planet.
 
     Returns:
         A row for each method, the best first, all columns in 0–1 but the last: `deletion`, `insertion` (areas below the
@@ -152,16 +148,14 @@ def _run_tasks(classifier: Classifier, tasks: Sequence[Callable]) -> list:
     Threads that share an operation wait for each other some hundred times in each pass, and do so by spinning: where
     other programs keep the processor busy, one of them is always out, and all is slower by ten times and more.
     """
-    threads = torch.get_num_threads()
     classifier.compute  # noqa: B018 - made here, not by several threads at once
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        with threadpool_limits(1, "blas"):
+    pool = ThreadPoolExecutor(torch.get_num_threads())
+    with on_one_core(), threadpool_limits(1, "blas"):  # which its threads heed
+        try:
             done = pool.map(lambda task: task(), tasks)
             return list(progress_bar(done, total=len(tasks), desc="explaining", unit="image", leave=False))
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # for threads that start from now on
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _predict_name(classifier: Classifier, tensor: torch.Tensor) -> str:

@@ -20,12 +20,8 @@ def compare_variants(
 ) -> pd.DataFrame:
     """Trains one phase with other settings, each variant in a folder of its own below the run.
 
-    Args:
-        settings: of the run; `finetune` starts from its head.
-        samples: its samples table.
-        variants: name → the settings that differ.
-        sets: name → pictures to be scored, with `path` and `label`.
-        phase: `head` or `finetune`.
+    `variants` is name → the settings that differ from the run's, `sets` name → pictures to be scored (`path`, `label`).
+    The phase `finetune` starts from the run's head.
 
     Returns:
         Index variant; for each set how many pictures are right.
