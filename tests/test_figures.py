@@ -1,5 +1,7 @@
 """Every figure can be saved, shows the numbers it was given, and its words fit."""
 
+from functools import lru_cache
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -26,6 +28,7 @@ def evaluation(predictions):
     return evaluate_predictions(predictions)
 
 
+@lru_cache(1)  # one that is looked at in several ways is drawn once
 def draw(figure: Figure):
     """Draws a figure, so that its words have a place; returns the renderer that tells it."""
     renderer = FigureCanvasAgg(figure).get_renderer()

@@ -22,10 +22,6 @@ PAGES = Path(__file__).parent / "pages"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
-class NotebookFailed(PlanetlibError):
-    """A notebook stopped at an error; the report up to it is written."""
-
-
 def run_notebooks(out: str | os.PathLike, environment: dict[str, str], in_place: bool = False) -> list[Path]:
     """Executes the notebooks in order and writes each as HTML, and a page that leads to them.
 
@@ -38,7 +34,7 @@ def run_notebooks(out: str | os.PathLike, environment: dict[str, str], in_place:
         The index, then the reports.
 
     Raises:
-        NotebookFailed: a cell raised, or the kernel died; the notebooks after it are not run.
+        PlanetlibError: a cell raised, or the kernel died, which its report shows; the notebooks after it are not run.
     """
     notebooks = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
     if not notebooks:
@@ -88,7 +84,7 @@ def _run_notebook(path: Path, out: Path, environment: dict[str, str], in_place: 
         file.write(page.replace('.ipynb">', '.html">').encode())  # a link to a notebook leads to its page
     if failure:
         said = f"{failure.ename}: {failure.evalue}" if isinstance(failure, CellExecutionError) else str(failure)
-        raise NotebookFailed(f"{path.name}: {' '.join(said.split())}; see {report}") from failure
+        raise PlanetlibError(f"{path.name}: {' '.join(said.split())}; see {report}") from failure
     if in_place:
         for cell in notebook.cells:
             cell.metadata.pop("execution", None)

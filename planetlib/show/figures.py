@@ -23,7 +23,7 @@ from planetlib import printable
 from planetlib.classify import Classifier
 from planetlib.data import SPLITS
 from planetlib.evaluate import Evaluation, find_strangers
-from planetlib.explain import DEFAULT_METHOD, map_activation, overlay_map
+from planetlib.explain import map_activation, overlay_map
 from planetlib.files.tables import class_probabilities
 from planetlib.files.whole import open_whole
 from planetlib.images import read_image
@@ -302,14 +302,14 @@ def show_explanation(picture: np.ndarray, overlay: np.ndarray, row: pd.Series, e
     return figure
 
 
-def show_class_maps(classifier: Classifier, predictions: pd.DataFrame, method: str = DEFAULT_METHOD) -> Figure:
+def show_class_maps(classifier: Classifier, predictions: pd.DataFrame) -> Figure:
     """For the first picture of each class, downwards: itself, its map for the likeliest class and for the runner-up."""
     stacks = []
     for label, row in predictions[predictions.status != "unreadable"].groupby("label").first().iterrows():
         picture = fit_to_square(read_image(row.path), MAP_SIDE)
         stack = [(picture, label)]
         for name, share in class_probabilities(row).nlargest(2).items():
-            heat = map_activation(classifier, picture, name, method)
+            heat = map_activation(classifier, picture, name)
             # A map has no scale of its own: bright tells where, not that much speaks for the class.
             read_as = "tells only where" if heat.any() else "nothing for it"
             stack.append((overlay_map(picture, heat), f"{name} {share:.0%}\n{read_as}"))
