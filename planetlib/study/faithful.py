@@ -20,7 +20,7 @@ from planetlib.explain import METHODS, map_activation
 from planetlib.files.progress import progress_bar
 from planetlib.images import read_image
 from planetlib.model import Network, on_one_core
-from planetlib.transforms import to_picture, to_tensor
+from planetlib.transforms import to_picture
 
 STEPS = 10  # of a deletion or insertion curve
 BATCH = 64  # pictures in a step
@@ -114,8 +114,8 @@ def compare_methods(
 
     def rate_picture(path) -> pd.DataFrame:
         # What the network sees, so that nothing is resized between the map and the pixels it is about.
-        tensor = classifier.prepare(read_image(path))
-        picture, name = to_picture(tensor), _predict_name(classifier, tensor)
+        picture = to_picture(classifier.prepare(read_image(path)))
+        name = classifier.predict_picture(picture).predicted
         heats = make_maps(classifier, picture, name)
         curves = measure_curves(classifier, picture, heats, name, steps)
         deletion, insertion = (trapezoid(curve, np.linspace(0, 1, steps + 1)) for curve in curves)
@@ -126,7 +126,7 @@ def compare_methods(
 
     def rate_drawn(planet: str, number: int) -> pd.DataFrame:
         drawn = draw_planet(planet, classifier.checkpoint.image_size, number, plain=True)
-        heats = make_maps(classifier, drawn.image, _predict_name(classifier, to_tensor(drawn.image)))
+        heats = make_maps(classifier, drawn.image, classifier.predict_picture(drawn.image).predicted)
         masses = [measure_mass(heat, drawn.mask) for heat in heats]
         return pd.DataFrame({"method": methods, "on_planet": masses, "area": drawn.mask.mean()})
 
@@ -156,7 +156,3 @@ def _run_tasks(classifier: Classifier, tasks: Sequence[Callable]) -> list:
             return list(progress_bar(done, total=len(tasks), desc="explaining", unit="image", leave=False))
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _predict_name(classifier: Classifier, tensor: torch.Tensor) -> str:
-    return classifier.class_names[int(classifier.predict_tensors(tensor[None]).argmax())]
