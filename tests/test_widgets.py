@@ -197,8 +197,8 @@ def test_the_neighbours_are_computed_ahead_where_a_kernel_waits(classifier, pred
 
 def test_nothing_is_computed_ahead_while_a_person_hurries(classifier, predictions, monkeypatch):
     monkeypatch.setattr("planetlib.widgets.explain.QUIET", 0.4)
-    # The second, a neighbour of both, comes when all is quiet.
-    assert walk(classifier, predictions, [(0.1, 3), (0.1, 1), (0.1, 3)], then=0.8) == [1, 2, 2, 2, 3]
+    # The second, a neighbour of both, comes when all is quiet, and not yet when the first place is left for so long.
+    assert walk(classifier, predictions, [(0.1, 3), (0.1, 1), (0.1, 3), (0.25, 3)], then=0.6) == [1, 2, 2, 2, 2, 3]
 
 
 def test_closing_the_explorer_ends_the_look_ahead(classifier, predictions):
