@@ -78,21 +78,18 @@ class _Look:
         picture = read_image(path)
         self.digest = hashlib.sha256(repr(picture.shape).encode() + picture.tobytes()).digest()
         self.square = fit_to_square(picture, SIZE)
-        self.light = _prepare_light(picture)
+        self.light = _prepare_light(self.square, content_box(picture.shape[:2], SIZE))
         self.frame = _measure_frame(self.light)
         self.thumbnail = _unit(_take_thumbnail(self.light, self.frame))
 
 
-def _prepare_light(picture: np.ndarray) -> np.ndarray:
+def _prepare_light(square: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
     """A picture without its brightness: float32 (SIZE, SIZE, 3), 0 for the sky, about 1 for the brightest part."""
-    top, left, height, width = content_box(picture.shape[:2], SIZE)
-    light = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    # Before padding, as else a brightened sky would have an edge.
-    light = (light - np.percentile(light.max(2), 5)).clip(0)
-    light = np.sqrt(light / max(np.percentile(light.max(2), 99), 0.02))  # the root spreads the dark tones
-    square = np.zeros((SIZE, SIZE, 3), np.float32)
-    square[top : top + height, left : left + width] = light
-    return square
+    top, left, height, width = box
+    light = square.astype(np.float32) / 255
+    # Of the picture alone: the black that it is padded with is no sky.
+    sky, most = np.percentile(light[top : top + height, left : left + width].max(2), [5, 99])
+    return np.sqrt((light - sky).clip(0) / max(most - sky, 0.02))  # the root spreads the dark tones
 
 
 def _measure_frame(light: np.ndarray) -> tuple[float, float, float]:
