@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedGroupKFold
 
 from planetlib.checkpoint import PHASES
@@ -72,10 +71,9 @@ def cross_validate(
         for fold, table in enumerate(make_folds(samples, folds, seed)):
             run = settings.run / f"fold-{seed}-{fold}"
             predictions = _run_fold(settings.replace(seed=seed, run=run), table)
-            right = predictions.label == predictions.predicted
-            score = {"seed": seed, "fold": fold, "images": len(right), "correct": right.sum(), "accuracy": right.mean()}
-            score["balanced_accuracy"] = balanced_accuracy_score(predictions.label, predictions.predicted)
-            scores.append(score)
+            found = evaluate_predictions(predictions)
+            score = {"seed": seed, "fold": fold, "images": len(predictions), "correct": found.by_class.right.sum()}
+            scores.append(score | {name: found.summary[name] for name in ("accuracy", "balanced_accuracy")})
             tables.append(predictions.assign(seed=seed, fold=fold))
             write_table(pd.DataFrame(scores), settings.run / "crossval.csv")
             write_table(pd.concat(tables, ignore_index=True), settings.run / "crossval_predictions.csv")
