@@ -97,10 +97,10 @@ def time_kernel(run: Path, data: Path | None, moves: int) -> None:
 async def walk(classifier: Classifier, predictions: pd.DataFrame) -> list[float]:
     """Milliseconds of each move from picture to picture, as a person does who looks at each for half a second."""
     explorer, took = planetlib.widgets.ActivationExplorer(classifier, predictions), []
-    for place in range(2, len(explorer.table)):
+    for place in range(2, len(explorer.walk.table)):
         await asyncio.sleep(0.5)
         started = time.perf_counter()
-        explorer.index.value = place
+        explorer.walk.slider.value = place
         took.append(1000 * (time.perf_counter() - started))
     explorer.close()
     return took

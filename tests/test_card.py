@@ -44,7 +44,7 @@ def test_the_card_of_a_run_without_outliers_says_that_nothing_is_called_unknown(
     assert "no picture is ever called unknown" in write_card(tmp_path, bare, samples, trained_run).read_text("utf-8")
 
 
-def test_an_evaluation_adds_its_section_and_a_second_one_replaces_it(card, predictions):
+def test_an_evaluation_adds_its_section_a_second_one_replaces_it_and_without_a_card_none_is_made(card, predictions):
     before, evaluation = card.read_text(encoding="utf-8"), evaluate_predictions(predictions)
     add_evaluation(card.parent, "all pictures of photos", evaluation, evaluation)
     once = card.read_text(encoding="utf-8")
@@ -56,12 +56,9 @@ def test_an_evaluation_adds_its_section_and_a_second_one_replaces_it(card, predi
     text = card.read_text(encoding="utf-8")
     assert re.findall(r"## Results: (.*)", text) == ["validation pictures", "test pictures", "all pictures of photos"]
     assert "- images: 7\n" in text
-
-
-def test_without_a_card_nothing_is_written(tmp_path, predictions):
-    evaluation = evaluate_predictions(predictions)
-    add_evaluation(tmp_path, "test pictures", evaluation, evaluation)
-    assert not list(tmp_path.iterdir())
+    card.unlink()
+    add_evaluation(card.parent, "test pictures", evaluation, evaluation)
+    assert not list(card.parent.iterdir())
 
 
 HOSTILE = ["<img src=x onerror=alert(1)>", "a | b", "[click](javascript:alert(1))", "`code`", "two\nlines", "*bold*"]

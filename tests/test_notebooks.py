@@ -12,7 +12,7 @@ from test_project import MACHINE_PATH
 
 import planetlib.batch.reports
 from planetlib import PlanetlibError
-from planetlib.batch.reports import NotebookFailed, run_notebooks
+from planetlib.batch.reports import run_notebooks
 from planetlib.checkpoint import CheckpointError
 from planetlib.classify import Classifier
 from planetlib.files.tables import DataError, write_table
@@ -202,7 +202,7 @@ def write_notebooks(tmp_path, monkeypatch):
 
 
 def run(out: Path, **options) -> list[Path]:
-    return run_notebooks(out, {"PLANETLIB_DATA": "mine"}, progress=False, **options)
+    return run_notebooks(out, {"PLANETLIB_DATA": "mine"}, **options)
 
 
 def test_reports_are_written_in_order_and_the_notebooks_left_as_they_are(write_notebooks, tmp_path):
@@ -247,7 +247,7 @@ def test_a_failing_notebook_is_named_and_ends_the_run(write_notebooks, tmp_path)
     cells = ["print('so far')", "raise ValueError('two\\nlines')", "print('un' + 'reached')"]
     folder = write_notebooks(_01_bad=cells, _02_later=["1"])
     before = (folder / "01_bad.ipynb").read_bytes()
-    with pytest.raises(NotebookFailed) as caught:
+    with pytest.raises(PlanetlibError) as caught:
         run(tmp_path / "out", in_place=True)
     report = tmp_path / "out" / "01_bad.html"
     assert str(caught.value) == f"01_bad.ipynb: ValueError: two lines; see {report}"
@@ -259,7 +259,7 @@ def test_a_failing_notebook_is_named_and_ends_the_run(write_notebooks, tmp_path)
 
 def test_a_kernel_that_dies_is_told_in_the_same_way(write_notebooks, tmp_path):
     write_notebooks(_01_bad=["print('so far', flush=True)", "import os; os._exit(9)"])
-    with pytest.raises(NotebookFailed, match=r"^01_bad.ipynb: Kernel died; see .*01_bad.html$"):
+    with pytest.raises(PlanetlibError, match=r"^01_bad.ipynb: Kernel died; see .*01_bad.html$"):
         run(tmp_path / "out")
     assert "so far" in (tmp_path / "out" / "01_bad.html").read_text(encoding="utf-8")
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image, ImageColor
+from PIL import ImageColor
 
 from planetlib.show import sheets
 from tests.conftest import encode, photograph, row_of
@@ -48,14 +48,10 @@ def test_the_band_says_verdict_truth_and_name(monkeypatch, pictures):
 
 
 def test_long_names_are_cut_with_an_ellipsis(monkeypatch):
-    first, second = written(
-        monkeypatch, row_of(path=f"{'long ' * 60}.png", predicted="word " * 60, label=""), sheets.TILE
-    )
+    row = row_of(path=f"{'long ' * 60}.png", predicted="word " * 60, label="")
+    first, second = written(monkeypatch, row, sheets.TILE)
     assert first.endswith("…") and second.endswith("…") and second.startswith("long long")
-    font = sheets.ImageFont.load_default(34 * 0.34)
-    assert (
-        sheets.TILE - 40 < sheets.ImageDraw.Draw(Image.new("RGB", (1, 1))).textlength(second, font) <= sheets.TILE - 12
-    )
+    assert sheets.TILE - 40 < sheets.ImageFont.load_default(34 * 0.34).getlength(second) <= sheets.TILE - 12
 
 
 def test_an_unreadable_picture_is_a_dark_tile_with_the_reason(monkeypatch):
@@ -64,10 +60,10 @@ def test_an_unreadable_picture_is_a_dark_tile_with_the_reason(monkeypatch):
     assert written(monkeypatch, row) == ["unreadable: no such file", "nowhere.png"]
 
 
-@pytest.mark.parametrize("count, tiles", [(2, (2, 1)), (4, (4, 1)), (5, (4, 2)), (21, (4, 6))])
-def test_a_contact_sheet_is_as_large_as_its_tiles_need(count, tiles, predictions):
-    sheet = sheets.make_contact_sheet(predictions.head(count), columns=4)
-    assert sheet.size == (tiles[0] * (sheets.TILE + 4) + 4, tiles[1] * (sheets.TILE + 34 + 4) + 4)
+def test_a_contact_sheet_is_as_large_as_its_tiles_need(predictions):
+    for count, columns, rows in ((2, 2, 1), (4, 4, 1), (5, 4, 2), (21, 4, 6)):
+        sheet = sheets.make_contact_sheet(predictions.head(count), columns=4)
+        assert sheet.size == (columns * (sheets.TILE + 4) + 4, rows * (sheets.TILE + 34 + 4) + 4)
 
 
 def test_a_tile_of_a_large_picture_is_decoded_at_a_reduced_scale(tmp_path, decoded):
@@ -79,10 +75,7 @@ def test_a_tile_of_a_large_picture_is_decoded_at_a_reduced_scale(tmp_path, decod
 def test_a_contact_sheet_keeps_the_order_and_its_limit_and_one_of_nothing_is_white(predictions, pictures):
     sheet = sheets.make_contact_sheet(predictions.head(3).assign(path=pictures), limit=2)
     assert sheet.width == 2 * (sheets.TILE + 4) + 4
-    assert [sheet.getpixel((100 + column * (sheets.TILE + 4), 100)) for column in range(2)] == [
-        (255, 0, 0),
-        (0, 128, 0),
-    ]
+    assert [sheet.getpixel((left + 100, 100)) for left in (0, sheets.TILE + 4)] == [(255, 0, 0), (0, 128, 0)]
     assert {colour for _, colour in sheets.make_contact_sheet(predictions.head(0)).getcolors()} == {(255, 255, 255)}
 
 

@@ -46,9 +46,7 @@ def stopped(classifier, inputs, tmp_path) -> Path:
     return path
 
 
-def resume(call: tuple, path: Path) -> pd.DataFrame:
-    """The whole table of a call with this classifier, these inputs and this batch size."""
-    classifier, inputs, batch_size = call
+def resume(path: Path, classifier: Classifier, inputs: list, batch_size: int = 3) -> pd.DataFrame:
     return pd.concat(predict_resumably(classifier, inputs, path, batch_size, resume=True), ignore_index=True)
 
 
@@ -56,7 +54,7 @@ def test_a_stopped_call_leaves_its_rows_which_come_again_and_the_older_table(cla
     done = Path(f"{stopped}.part").read_bytes()
     assert whole.startswith(done) and len(pd.read_csv(f"{stopped}.part")) == 6
     assert stopped.read_text() == "what was there before"
-    table = resume((classifier, inputs, 3), stopped)
+    table = resume(stopped, classifier, inputs)
     expected = pd.concat(classifier.stream(inputs, 3), ignore_index=True)
     pd.testing.assert_frame_equal(table, expected, rtol=1e-5)
     list(predict_resumably(classifier, inputs, stopped, batch_size=3))  # it is not asked to go on
@@ -66,7 +64,7 @@ def test_a_stopped_call_leaves_its_rows_which_come_again_and_the_older_table(cla
 @pytest.mark.parametrize("lost", ["part", "journal"])
 def test_with_nothing_to_go_on_with_it_starts_anew(lost, classifier, inputs, whole, stopped):
     Path(f"{stopped}.{lost}").unlink()
-    resume((classifier, inputs, 3), stopped)
+    resume(stopped, classifier, inputs)
     assert stopped.read_bytes() == whole
 
 
@@ -85,7 +83,7 @@ def test_wherever_a_write_was_cut_it_ends_the_same_bytes(classifier, inputs, who
     for table_cut, journal_cut in cuts:
         part.write_bytes(whole[:table_cut])
         journal.write_bytes(told[:journal_cut])
-        assert len(resume((classifier, inputs, 3), path)) == len(inputs)
+        assert len(resume(path, classifier, inputs)) == len(inputs)
         assert path.read_bytes() == whole, (table_cut, journal_cut)
         assert [place.name for place in tmp_path.iterdir()] == ["p.csv"]
     assert sorted(set(asked)) == [0, 2, 5, 8]  # whole batches are kept, and of the last one nothing or all
@@ -99,11 +97,11 @@ def test_rows_that_were_made_otherwise_are_refused(differing, classifier, inputs
     if differing == "runtime":
         monkeypatch.setattr(classifier.compute, "name", "another", raising=False)
     others = {
-        "inputs": (classifier, inputs[::-1], 3),
+        "inputs": (classifier, inputs[::-1]),
         "batch_size": (classifier, inputs, 4),
-        "checkpoint": (Classifier.load(trained_run.run / "head.safetensors", device="cpu"), inputs, 3),
-        "precision": (Classifier(classifier.checkpoint, "cpu", "bfloat16"), inputs, 3),
+        "checkpoint": (Classifier.load(trained_run.run / "head.safetensors", device="cpu"), inputs),
+        "precision": (Classifier(classifier.checkpoint, "cpu", "bfloat16"), inputs),
     }
     with pytest.raises(PlanetlibError, match=f"made with {differing} .*now .* leave --resume out"):
-        resume(others.get(differing, (classifier, inputs, 3)), stopped)
+        resume(stopped, *others.get(differing, (classifier, inputs)))
     assert Path(f"{stopped}.part").read_bytes() == before

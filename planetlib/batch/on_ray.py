@@ -26,10 +26,8 @@ from planetlib.files.whole import open_whole
 from planetlib.images import SUFFIXES
 
 ADDRESS = "://"  # in `s3://…` or `https://…`, and in no path
-#: steps in a task: what is done again where a worker is lost
-STEPS_IN_TASK = 8
-#: files that a worker fetches at a time
-FETCHES = 16
+STEPS_IN_TASK = 8  # what is done again where a worker is lost
+FETCHES = 16  # files that a worker fetches at a time
 
 
 def predict_places(
@@ -37,10 +35,7 @@ def predict_places(
 ) -> Iterator[pd.DataFrame]:
     """Predicts files, folders and addresses into a table on disc, CSV or by its suffix Parquet; passes the pieces on.
 
-    Takes the options of `stream_on_ray`.
-
-    Raises:
-        PlanetlibError: as `gather_addresses`, `stream_on_ray` and `Checkpoint.load`.
+    Takes the options and raises the errors of `stream_on_ray`, and the errors of `gather_addresses`.
     """
     checkpoint = Checkpoint.load(find_checkpoint(run))
     inputs = gather_addresses(places, checkpoint.class_names)
@@ -106,12 +101,8 @@ def stream_on_ray(
     hour, as where one file kills every worker, is given up. Paths must lead to the same files on every machine of the
     cluster; the checkpoint is handed to the workers.
 
-    Args:
-        checkpoint: of the classifier.
-        inputs: (path or address, label) pairs.
-        batch_size: images in a step.
-        workers: processes; by default one for each GPU of the cluster or, where it has none, for each CPU.
-        **options: `runtime` and those of `Classifier`.
+    By default there is a worker for each GPU of the cluster or, where it has none, for each CPU. The options are
+    `runtime` and those of `Classifier`.
 
     Raises:
         PlanetlibError: Ray is not installed, or the cluster fails.

@@ -22,33 +22,26 @@ PAGES = Path(__file__).parent / "pages"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
-class NotebookFailed(PlanetlibError):
-    """A notebook stopped at an error; the report up to it is written."""
-
-
-def run_notebooks(
-    out: str | os.PathLike, environment: dict[str, str], in_place: bool = False, progress: bool = True
-) -> list[Path]:
+def run_notebooks(out: str | os.PathLike, environment: dict[str, str], in_place: bool = False) -> list[Path]:
     """Executes the notebooks in order and writes each as HTML, and a page that leads to them.
 
     Args:
         out: folder for the reports, `<notebook>.html`, and `index.html`.
         environment: variables for the kernels, such as `PLANETLIB_DATA`; see `planetlib.settings.load_settings`.
         in_place: store the outputs in the notebooks themselves as well.
-        progress: show a bar.
 
     Returns:
         The index, then the reports.
 
     Raises:
-        NotebookFailed: a cell raised, or the kernel died; the notebooks after it are not run.
+        PlanetlibError: a cell raised, or the kernel died, which its report shows; the notebooks after it are not run.
     """
     notebooks = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
     if not notebooks:
         raise PlanetlibError(f"{FOLDER}: got no notebooks; expected those of a clone of the project", do=_say_where())
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    bar = progress_bar(notebooks, progress, desc="notebooks", unit="notebook")
+    bar = progress_bar(notebooks, desc="notebooks", unit="notebook")
     pages = [_run_notebook(path, out, environment, in_place) for path in bar]
     index = jinja2.Template(_read_page("index.html.j2"), autoescape=True)
     with open_whole(out / "index.html") as file:
@@ -69,8 +62,6 @@ def _say_where() -> str:
 def _run_notebook(path: Path, out: Path, environment: dict[str, str], in_place: bool) -> dict[str, str]:
     """Runs a notebook; returns what the index shows of it."""
     notebook = nbformat.read(path, as_version=4)
-    # Bars belong on a terminal; in a stored page they are noise that changes with the clock.
-    kernel = {"env": {**os.environ, **environment, "TQDM_DISABLE": "1"}}
     client = NotebookClient(
         notebook,
         timeout=None,
@@ -78,14 +69,12 @@ def _run_notebook(path: Path, out: Path, environment: dict[str, str], in_place: 
         extra_arguments=["--log-level=ERROR"],  # no word on every start that loopback is not encrypted
         resources={"metadata": {"path": str(path.parent)}},
     )
-    cause: Exception | None = None
-    reason = ""
+    failure: Exception | None = None
     try:
-        client.execute(**kernel)
-    except CellExecutionError as error:
-        cause, reason = error, f"{error.ename}: {error.evalue}"
-    except DeadKernelError as error:  # as when memory ran out
-        cause, reason = error, str(error)
+        # Bars belong on a terminal; in a stored page they are noise that changes with the clock.
+        client.execute(env={**os.environ, **environment, "TQDM_DISABLE": "1"})
+    except (CellExecutionError, DeadKernelError) as error:  # a kernel dies as when memory ran out
+        failure = error
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         output.get("data", {}).pop(WIDGET_VIEW, None)  # it needs a kernel; the still picture beside it does not
     exporter = HTMLExporter(raw_template=_read_page("report.html.j2"))
@@ -93,8 +82,9 @@ def _run_notebook(path: Path, out: Path, environment: dict[str, str], in_place: 
     report = out / f"{path.stem}.html"
     with open_whole(report) as file:
         file.write(page.replace('.ipynb">', '.html">').encode())  # a link to a notebook leads to its page
-    if cause:
-        raise NotebookFailed(f"{path.name}: {' '.join(reason.split())}; see {report}") from cause
+    if failure:
+        said = f"{failure.ename}: {failure.evalue}" if isinstance(failure, CellExecutionError) else str(failure)
+        raise PlanetlibError(f"{path.name}: {' '.join(said.split())}; see {report}") from failure
     if in_place:
         for cell in notebook.cells:
             cell.metadata.pop("execution", None)
@@ -108,7 +98,5 @@ def _summarize(notebook: nbformat.NotebookNode) -> dict[str, str]:
     title, _, text = notebook.cells[0].source.removeprefix("# ").partition("\n")
     lead = re.search(r"\*\*(.+?)\*\*", text, re.DOTALL)
     cells = [cell for cell in notebook.cells if "main-figure" in cell.metadata.get("tags", [])]
-    figures = [
-        output.data["image/png"] for cell in cells for output in cell.outputs if "image/png" in output.get("data", {})
-    ]
-    return {"title": title, "lead": lead[1] if lead else "", "figure": figures[0] if figures else ""}
+    figures = (output.get("data", {}).get("image/png") for cell in cells for output in cell.outputs)
+    return {"title": title, "lead": lead[1] if lead else "", "figure": next(filter(None, figures), "")}

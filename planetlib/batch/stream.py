@@ -50,14 +50,7 @@ def predict_resumably(
     batch_size: int = 32,
     resume: bool = False,
 ) -> Iterator[pd.DataFrame]:
-    """Predicts into a CSV, from its first row or, to `resume`, from where an earlier call stopped.
-
-    Args:
-        classifier: see `Classifier`.
-        inputs: (path, label) pairs, see `gather_inputs`.
-        path: of the CSV.
-        batch_size: images in a step.
-        resume: go on with the rows that are there, if any.
+    """Predicts (path, label) pairs into a CSV, from the first or, to `resume`, from where an earlier call stopped.
 
     Yields:
         Pieces of the predictions table, those of an earlier call first.

@@ -39,16 +39,15 @@ def write_card(run: str | os.PathLike, checkpoint: Checkpoint, samples: pd.DataF
     predictions = Classifier(checkpoint, settings.device).predict(val.path, val.label, progress=False)
     uncalibrated = evaluate_predictions(undo_temperature(predictions, checkpoint.temperature))
     results = describe_evaluation("validation pictures", evaluate_predictions(predictions), uncalibrated)
-    counts = samples.groupby(["label", "split"]).size().unstack(fill_value=0).rename_axis("class")
+    counts = samples.groupby(["label", "split"]).size().unstack(fill_value=0)
     licences = {"not pretrained": "none"} if settings.weights == "random" else backbone_licences(checkpoint.backbone)
     unknowns = WITH_OUTLIERS if checkpoint.detector else WITHOUT_OUTLIERS
-    chosen = {name: value for name, value in checkpoint.recipe.items() if value not in ("", None)}
     text = WORDS.read_text(encoding="utf-8").format(
         checkpoint=checkpoint,
         classes=len(checkpoint.class_names),
         folder=printable(Path(settings.data).resolve().name).replace("`", "'"),
         counts=_format_table(counts.reindex(columns=SPLITS, fill_value=0)),
-        recipe=", ".join(f"{name} {value}" for name, value in chosen.items()),
+        recipe=", ".join(f"{name} {value}" for name, value in checkpoint.recipe.items() if value not in ("", None)),
         unknowns=unknowns.format(checkpoint=checkpoint, accepted=ACCEPTED),
         licences="; ".join(f"{licence} ({name})" for name, licence in licences.items()),
         versions=", ".join(f"{name} {version}" for name, version in checkpoint.versions.items()),
@@ -77,9 +76,8 @@ def add_evaluation(run: str | os.PathLike, name: str, evaluation: Evaluation, un
 
 def describe_evaluation(name: str, evaluation: Evaluation, uncalibrated: Evaluation) -> str:
     """A section of the card; arguments as `add_evaluation`."""
-    by_class = evaluation.by_class[["images", "right", "precision", "recall"]].rename_axis("class").round(3)
-    before = uncalibrated.summary["calibration_error"]
-    found = {**evaluation.summary, "calibration_error_at_temperature_1": before}
+    by_class = evaluation.by_class[["images", "right", "precision", "recall"]].round(3)
+    found = {**evaluation.summary, "calibration_error_at_temperature_1": uncalibrated.summary["calibration_error"]}
     lines = [f"- {key.replace('_', ' ')}: {value:.4g}" for key, value in found.items() if value is not None]
     return "\n".join([f"## Results: {_escape(name)}\n", _format_table(by_class), "", *lines, "\n"])
 

@@ -7,7 +7,9 @@ takes as long to import as the rest, is asked for by the figures that need it: a
 
 import textwrap
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -16,13 +18,12 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from planetlib import printable
 from planetlib.classify import Classifier
 from planetlib.data import SPLITS
 from planetlib.evaluate import Evaluation, find_strangers
-from planetlib.explain import DEFAULT_METHOD, map_activation, overlay_map
+from planetlib.explain import map_activation, overlay_map
 from planetlib.files.tables import class_probabilities
 from planetlib.files.whole import open_whole
 from planetlib.images import read_image
@@ -31,6 +32,8 @@ from planetlib.transforms import fit_to_square
 
 ORANGE, GREEN = "#de8f05", "#029e73"
 MAP_SIDE = 320  # pixels, side of a picture and of the maps below it
+BLACK = repeat("black")  # the colour of each title
+WHOLE_NUMBERS: dict[str, Any] = {"integer": True, "steps": [1, 2, 5, 10]}  # where an axis has its ticks
 
 
 def new_figure(rows: int, columns: int, width: float, height: float, **options) -> tuple[Figure, np.ndarray]:
@@ -64,7 +67,7 @@ def to_pixels(figure: Figure) -> np.ndarray:
 
 
 def show_grid(
-    pictures: Sequence[np.ndarray], titles: Sequence[str], columns: int = 7, colours: Sequence[str] = (), side=1.5
+    pictures: Sequence[np.ndarray], titles: Sequence[str], columns: int = 7, colours: Iterable[str] = BLACK, side=1.5
 ) -> Figure:
     """Pictures (H, W, 3) in rows, each with a title; `colours` are those of the titles, `side` is in inches."""
     titles = [_wrap_title(title, side) for title in titles]
@@ -72,15 +75,16 @@ def show_grid(
     # Room for two at least: a figure keeps its size where one verdict more or less is «unknown?».
     lines = max([2, *(title.count("\n") + 1 for title in titles)])
     figure, axes = new_figure(rows, columns, columns * side, rows * (side + 0.18 * lines))
-    _show_pictures(axes.flat, pictures, titles, colours or ["black"] * len(pictures))
+    _show_pictures(axes, pictures, titles, colours)
     return figure
 
 
-def _show_pictures(axes: Iterable[Axes], pictures: Sequence, titles: Sequence[str], colours: Sequence[str]) -> None:
-    axes = list(axes)
-    for axis in axes:
+def _show_pictures(
+    axes: np.ndarray, pictures: Sequence, titles: Iterable[str] = repeat(""), colours: Iterable[str] = BLACK
+) -> None:
+    for axis in axes.flat:
         axis.axis("off")
-    for axis, picture, title, colour in zip(axes, pictures, titles, colours):
+    for axis, picture, title, colour in zip(axes.flat, pictures, titles, colours):
         axis.imshow(picture, cmap="gray")
         axis.set_title(title, fontsize=9, color=colour)
 
@@ -91,10 +95,6 @@ def _wrap_title(title: str, side: float) -> str:
     return "\n".join(map(verbatim, lines))
 
 
-def _whole_numbers() -> MaxNLocator:
-    return MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True)
-
-
 def plot_class_counts(samples: pd.DataFrame) -> Figure:
     """Pictures of each class, stacked by split where the table has one."""
     by = samples.split if "split" in samples else pd.Series("all", samples.index, name="split")
@@ -103,15 +103,13 @@ def plot_class_counts(samples: pd.DataFrame) -> Figure:
     longest = max(map(len, counts.index))
     crowded = len(counts) * longest > 90  # more characters than fit beside each other: the names are turned
     figure, axis = new_plot(8, 3 + crowded * 0.08 * longest)
-    below = np.zeros(len(counts))
-    for split, colour, ink in zip(counts, (BLUE, ORANGE, GREEN), ("white", "black", "black")):
-        bars = axis.bar(counts.index, counts[split], bottom=below, color=colour, label=split)
-        axis.bar_label(bars, label_type="center", color=ink, fontsize=8)
-        below += counts[split]
-    axis.tick_params("x", rotation=90 if crowded else 0)
+    look = {"width": 0.8, "color": [BLUE, ORANGE, GREEN], "rot": 90 if crowded else 0}
+    counts.plot.bar(stacked=True, ax=axis, xlabel="", ylabel="pictures", **look)
+    for bars, ink in zip(axis.containers, ("white", "black", "black")):
+        axis.bar_label(bars, label_type="center", color=ink, fontsize=8)  # type: ignore[arg-type]
+    axis.autoscale()
     axis.margins(x=0.01)
-    axis.set(ylabel="pictures")
-    axis.yaxis.set_major_locator(_whole_numbers())
+    axis.locator_params("y", **WHOLE_NUMBERS)
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return figure
 
@@ -124,11 +122,8 @@ def plot_image_sizes(checked: pd.DataFrame) -> Figure:
     readable = readable.assign(kilobytes=readable.bytes / 1000, label=readable.label.map(verbatim))
     classes = readable.label.nunique()
     figure, ((left, right),) = new_figure(1, 2, 9, max(3.4, 0.9 + 0.25 * classes))
-    look = {
-        "hue": "label",
-        "palette": "colorblind" if classes <= 10 else "husl",
-        "legend": False,
-    }  # ten colours, or any
+    palette = "colorblind" if classes <= 10 else "husl"  # ten colours, or any number
+    look = {"hue": "label", "palette": palette, "legend": False}
     seaborn.scatterplot(readable, x="width", y="height", alpha=0.6, s=25, ax=left, **look)
     left.set(xlabel="width, pixels", ylabel="height, pixels")
     seaborn.boxplot(readable, x="kilobytes", y="label", fill=False, fliersize=3, ax=right, **look)
@@ -140,12 +135,10 @@ def show_samples(samples: pd.DataFrame, per_class: int = 8, seed: int = 0) -> Fi
     """A row of pictures of each class, drawn at random."""
     labels = sorted(samples.label.unique())
     figure, axes = new_figure(len(labels), per_class, per_class * 1.1, len(labels) * 1.12)
-    for axis in axes.flat:
-        axis.axis("off")
     for row, label in zip(axes, labels):
         part = samples[samples.label == label]
-        for axis, path in zip(row, part.sample(min(per_class, len(part)), random_state=seed).path):
-            axis.imshow(fit_to_square(read_image(path), TILE))
+        chosen = part.sample(min(per_class, len(part)), random_state=seed)
+        _show_pictures(row, [fit_to_square(read_image(path), TILE) for path in chosen.path])
         row[0].text(-0.08, 0.5, verbatim(label), ha="right", va="center", transform=row[0].transAxes)
     return figure
 
@@ -185,7 +178,7 @@ def plot_history(history: pd.DataFrame) -> Figure:
         for phase, start in history.groupby("phase").epoch.idxmin().sort_values().items():
             axis.axvline(start + 0.5, color=GREY, lw=0.8, ls=":")
             axis.text(start + 0.6, 1.0, phase, transform=axis.get_xaxis_transform(), **small)
-        axis.xaxis.set_major_locator(_whole_numbers())
+        axis.locator_params("x", **WHOLE_NUMBERS)
     losses.set_ylim(bottom=0)
     losses.legend(frameon=False, fontsize=8)
     return figure
@@ -223,9 +216,7 @@ def plot_class_accuracy(evaluation: Evaluation) -> Figure:
 def plot_calibration(evaluation: Evaluation, uncalibrated: Evaluation | None = None) -> Figure:
     """Reliability diagram: accuracy against confidence, over the number of pictures in each bin.
 
-    Args:
-        evaluation: of the predictions as they are.
-        uncalibrated: of the same at temperature 1 (`undo_temperature`), to be drawn beside it.
+    `uncalibrated` is of the same predictions at temperature 1 (`undo_temperature`), to be drawn beside.
     """
     table = evaluation.calibration
     figure, ((above,), (below,)) = new_figure(2, 1, 4.6, 4.6, sharex=True, height_ratios=[3, 1])
@@ -295,17 +286,14 @@ def show_predictions(predictions: pd.DataFrame, columns: int = 7, limit: int = 2
 def show_explanation(picture: np.ndarray, overlay: np.ndarray, row: pd.Series, explained: str) -> Figure:
     """A picture with verdict and name, its map, and the probabilities of all classes, beside each other.
 
-    Args:
-        picture: uint8 (H, W, 3).
-        overlay: likewise.
-        row: of the predictions table.
-        explained: what the map is of.
+    Picture and map, `overlay`, are uint8 (H, W, 3); `row` is of the predictions table; the map is of `explained`.
     """
     words, colour = describe_prediction(row)
     titles = [_wrap_title(title, 3) for title in (f"{words}\n{Path(row.path).name}", f"map for {explained}")]
     shares = class_probabilities(row).rename(verbatim)
-    figure, ((*sides, right),) = new_figure(1, 3, 9, max(3.4, 0.25 * len(shares)), width_ratios=[4, 4, 3])
-    _show_pictures(sides, [picture, overlay], titles, [colour, "black"])
+    figure, axes = new_figure(1, 3, 9, max(3.4, 0.25 * len(shares)), width_ratios=[4, 4, 3])
+    _show_pictures(axes[:, :2], [picture, overlay], titles, [colour, "black"])
+    right = axes[0, 2]
     right.bar_label(right.barh(shares.index, shares, color=BLUE), fmt="{:.1%}", padding=3, fontsize=9)
     right.set(xlim=(0, 1.3), xticks=[])
     right.spines["bottom"].set_visible(False)
@@ -314,24 +302,21 @@ def show_explanation(picture: np.ndarray, overlay: np.ndarray, row: pd.Series, e
     return figure
 
 
-def show_class_maps(
-    classifier: Classifier, predictions: pd.DataFrame, method: str = DEFAULT_METHOD, columns: int = 7
-) -> Figure:
+def show_class_maps(classifier: Classifier, predictions: pd.DataFrame) -> Figure:
     """For the first picture of each class, downwards: itself, its map for the likeliest class and for the runner-up."""
     stacks = []
     for label, row in predictions[predictions.status != "unreadable"].groupby("label").first().iterrows():
         picture = fit_to_square(read_image(row.path), MAP_SIDE)
         stack = [(picture, label)]
         for name, share in class_probabilities(row).nlargest(2).items():
-            heat = map_activation(classifier, picture, name, method)
+            heat = map_activation(classifier, picture, name)
             # A map has no scale of its own: bright tells where, not that much speaks for the class.
             read_as = "tells only where" if heat.any() else "nothing for it"
             stack.append((overlay_map(picture, heat), f"{name} {share:.0%}\n{read_as}"))
         stacks.append(stack)
-    columns = max(1, min(columns, len(stacks)))
+    columns = max(1, min(7, len(stacks)))
     blank = np.full((MAP_SIDE, MAP_SIDE, 3), 255, np.uint8), ""
-    cells = []
-    for start in range(0, len(stacks), columns):
-        for line in zip(*stacks[start : start + columns]):  # of pictures, of maps, of the runners-up's maps
-            cells += [*line, *[blank] * (columns - len(line))]
+    stacks += [[blank] * 3] * (-len(stacks) % columns)
+    blocks = [zip(*stacks[start : start + columns]) for start in range(0, len(stacks), columns)]
+    cells = [cell for block in blocks for line in block for cell in line]
     return show_grid([picture for picture, _ in cells], [title for _, title in cells], columns)

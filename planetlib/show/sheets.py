@@ -36,10 +36,7 @@ def verbatim(text: str) -> str:
 
 
 def name_picture(index: int, path: str | Path, *more: str) -> str:
-    """A name, without suffix, for a picture made of another: `000012_saturn` and what is to be added.
-
-    Numbered, as two folders may hold equal names.
-    """
+    """A name, without suffix, for a picture made of another: `000012_saturn`, as two folders may hold equal names."""
     return f"{index:06d}_{clean_name(Path(path).stem, *more)}"
 
 
@@ -58,12 +55,7 @@ def fit_or_blank(path: str | Path, side: int) -> np.ndarray:
 
 
 def annotate_picture(row, side: int = 512) -> Image.Image:
-    """A picture with its prediction on a band below it.
-
-    Args:
-        row: of the predictions table, as `itertuples` gives it.
-        side: of the picture in pixels.
-    """
+    """A picture, `side` pixels wide, with its row of the predictions table on a band below it."""
     text, colour = describe_prediction(row)
     verdict, *truth = text.replace("✓", "right:").replace("✗", "wrong:").split("\n")
     band = max(34, side // 8)
@@ -77,12 +69,11 @@ def annotate_picture(row, side: int = 512) -> Image.Image:
 def _draw_line(tile: Image.Image, text: str, top: float, size: float) -> None:
     """Writes a line, `top` pixels below the picture; what is too long for it ends in an ellipsis."""
     draw, font, text = ImageDraw.Draw(tile), ImageFont.load_default(size), printable(text)
-    room = tile.width - 12
-    if draw.textlength(text, font) > room:
-        while text and draw.textlength(text + "…", font) > room:
-            text = text[:-1]
-        text += "…"
-    draw.text((6, tile.width + top), text, "white", font)
+    line = text
+    while text and draw.textlength(line, font) > tile.width - 12:
+        text = text[:-1]
+        line = text + "…"
+    draw.text((6, tile.width + top), line, "white", font)
 
 
 def write_caption(picture: np.ndarray, text: str) -> np.ndarray:

@@ -10,12 +10,7 @@ from planetlib.files.tables import DataError, write_table
 
 
 def write_blind_test(samples: pd.DataFrame, folder: str | os.PathLike, seed: int = 0) -> pd.DataFrame:
-    """Copies pictures under names that tell nothing, in a random order.
-
-    Args:
-        samples: has `path` and `label`.
-        folder: receives `0000.png` …; those of an earlier blind test are replaced.
-        seed: of the order.
+    """Copies pictures (`path`, `label`) in a random order into a folder, as `0000.png` …; an earlier test's go.
 
     Returns:
         The mapping `blind, path, label`; it is also written beside the folder, as `<folder>_mapping.csv`, not into it.
@@ -31,9 +26,8 @@ def write_blind_test(samples: pd.DataFrame, folder: str | os.PathLike, seed: int
     if any(folder.iterdir()):
         raise DataError(f"{folder}: got files that are no blind test's; expected none", do="give a new or empty folder")
     mapping = samples[["path", "label"]].sample(frac=1, random_state=seed).reset_index(drop=True)
-    names = [f"{index:04d}{Path(path).suffix.lower()}" for index, path in enumerate(mapping.path)]
-    mapping.insert(0, "blind", names)
+    mapping.insert(0, "blind", [f"{index:04d}{Path(path).suffix.lower()}" for index, path in mapping.path.items()])
     write_table(mapping, key)
-    for name, path in zip(names, mapping.path):
-        shutil.copyfile(path, folder / name)
+    for row in mapping.itertuples():
+        shutil.copyfile(row.path, folder / row.blind)
     return mapping

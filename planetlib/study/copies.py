@@ -72,27 +72,24 @@ def find_copies(paths: Iterable) -> pd.DataFrame:
 
 
 class _Look:
-    """What the audit keeps of one picture."""
+    """What is kept of a picture."""
 
     def __init__(self, path):
         picture = read_image(path)
         self.digest = hashlib.sha256(repr(picture.shape).encode() + picture.tobytes()).digest()
         self.square = fit_to_square(picture, SIZE)
-        self.light = _prepare_light(picture)
+        self.light = _prepare_light(self.square, content_box(picture.shape[:2], SIZE))
         self.frame = _measure_frame(self.light)
         self.thumbnail = _unit(_take_thumbnail(self.light, self.frame))
 
 
-def _prepare_light(picture: np.ndarray) -> np.ndarray:
+def _prepare_light(square: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
     """A picture without its brightness: float32 (SIZE, SIZE, 3), 0 for the sky, about 1 for the brightest part."""
-    top, left, height, width = content_box(picture.shape[:2], SIZE)
-    light = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    # Before padding, as else a brightened sky would have an edge.
-    light = (light - np.percentile(light.max(2), 5)).clip(0)
-    light = np.sqrt(light / max(np.percentile(light.max(2), 99), 0.02))  # the root spreads the dark tones
-    square = np.zeros((SIZE, SIZE, 3), np.float32)
-    square[top : top + height, left : left + width] = light
-    return square
+    top, left, height, width = box
+    light = square.astype(np.float32) / 255
+    # Of the picture alone: the black that it is padded with is no sky.
+    sky, most = np.percentile(light[top : top + height, left : left + width].max(2), [5, 99])
+    return np.sqrt((light - sky).clip(0) / max(most - sky, 0.02))  # the root spreads the dark tones
 
 
 def _measure_frame(light: np.ndarray) -> tuple[float, float, float]:
@@ -136,12 +133,11 @@ def _find_candidates(looks: list[_Look]) -> list[tuple[int, int]]:
         bar = progress_bar(squares.split(32), desc="features", leave=False)
         features = torch.cat([model.features(batch) for batch in bar]).numpy()
     nearest = NearestNeighbors(n_neighbors=count, metric="cosine").fit(features).kneighbors(features)[1]
-    pairs = [(a, b) for a, row in enumerate(nearest) for b in row]
     thumbnails = NearestNeighbors(n_neighbors=count).fit([look.thumbnail.ravel() for look in looks])
     found = [thumbnails.kneighbors([_turn(look.thumbnail, turn).ravel() for look in looks]) for turn in TURNS]
     distances, numbers = (np.concatenate(parts, axis=1) for parts in zip(*found))
-    for a, order in enumerate(distances.argsort(1)):
-        pairs += [(a, b) for b in list(dict.fromkeys(numbers[a, order]))[:count]]
+    like = [list(dict.fromkeys(row))[:count] for row in np.take_along_axis(numbers, distances.argsort(1), axis=1)]
+    pairs = [(a, b) for rows in (nearest, like) for a, row in enumerate(rows) for b in row]
     return sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]})
 
 
@@ -163,9 +159,8 @@ def _are_copies(one: _Look, other: _Look) -> bool:
     long, short = np.linalg.svd(where[:, :2], compute_uv=False)
     if short <= 0 or np.log(long / short) > MOST_STRETCH or abs(np.log(long * short)) / 2 > MOST_ZOOM:
         return False
-    inside, moved = (
-        cv2.warpAffine(part, where, (SIZE, SIZE), flags=BACK) for part in (np.ones((SIZE, SIZE), np.float32), light)
-    )
+    everywhere = np.ones((SIZE, SIZE), np.float32)
+    inside, moved = (cv2.warpAffine(part, where, (SIZE, SIZE), flags=BACK) for part in (everywhere, light))
     first, second = (cv2.GaussianBlur(part, (0, 0), 0.7) for part in (one.light, moved))
     body = (inside == 1) & (np.maximum(first, second).max(2) > 0.15)
     if body.sum() < 20:

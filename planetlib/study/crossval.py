@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedGroupKFold
 
 from planetlib.checkpoint import PHASES
@@ -56,12 +55,7 @@ def cross_validate(
 
     Each training has its own run folder, `<run>/fold-<seed>-<fold>`. What is finished there is not done again, and what
     was interrupted goes on. `<run>` receives `crossval.csv` and `crossval_predictions.csv`, renewed after each fold.
-
-    Args:
-        settings: of every training; `seed` is replaced, `run` is the folder that holds the others.
-        samples: the samples table.
-        folds: how many.
-        seeds: for each one, a deal of the folds and a training on them.
+    For each seed, which takes the place of that in the settings, the folds are dealt anew.
 
     Returns:
         Scores, a row for each seed and fold: `seed, fold, images, correct, accuracy, balanced_accuracy`; and the
@@ -72,26 +66,24 @@ def cross_validate(
         CheckpointError: the run folder was made with other settings or data.
         KeyboardInterrupt: once what was being trained has said what is kept.
     """
-    rows, tables = [], []
+    scores, tables = [], []
     for seed in seeds:
         for fold, table in enumerate(make_folds(samples, folds, seed)):
             run = settings.run / f"fold-{seed}-{fold}"
             predictions = _run_fold(settings.replace(seed=seed, run=run), table)
-            right = predictions.label == predictions.predicted
-            balanced = balanced_accuracy_score(predictions.label, predictions.predicted)
-            rows.append((seed, fold, len(right), int(right.sum()), right.mean(), balanced))
+            found = evaluate_predictions(predictions)
+            score = {"seed": seed, "fold": fold, "images": len(predictions), "correct": found.by_class.right.sum()}
+            scores.append(score | {name: found.summary[name] for name in ("accuracy", "balanced_accuracy")})
             tables.append(predictions.assign(seed=seed, fold=fold))
-            scores = pd.DataFrame(rows, columns="seed fold images correct accuracy balanced_accuracy".split())
-            write_table(scores, settings.run / "crossval.csv")
+            write_table(pd.DataFrame(scores), settings.run / "crossval.csv")
             write_table(pd.concat(tables, ignore_index=True), settings.run / "crossval_predictions.csv")
-    return scores, pd.concat(tables, ignore_index=True)
+    return pd.DataFrame(scores), pd.concat(tables, ignore_index=True)
 
 
 def _run_fold(settings: Settings, samples: pd.DataFrame) -> pd.DataFrame:
     write_table(samples, settings.run / "samples.csv")
     for phase in PHASES:  # of a finished one, this only holds settings and data against it
-        _, interrupted = train_phase(phase, settings, samples, resume=True)
-        if interrupted:
+        if train_phase(phase, settings, samples, resume=True)[1]:
             raise KeyboardInterrupt
     held_out = samples[samples.split == "test"]
     classifier = Classifier.load(settings.run, device=settings.device)

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from scipy.integrate import trapezoid
 from scipy.stats import spearmanr
-from sklearn.metrics import auc
 from threadpoolctl import threadpool_limits
 
 from planetlib.classify import Classifier
@@ -19,8 +19,8 @@ from planetlib.draw.planets import PLANETS, draw_planet
 from planetlib.explain import METHODS, map_activation
 from planetlib.files.progress import progress_bar
 from planetlib.images import read_image
-from planetlib.model import Network
-from planetlib.transforms import to_picture, to_tensor
+from planetlib.model import Network, on_one_core
+from planetlib.transforms import to_picture
 
 STEPS = 10  # of a deletion or insertion curve
 BATCH = 64  # pictures in a step
@@ -60,11 +60,11 @@ def measure_curves(
     return curves[:, 0], curves[:, 1]
 
 
-def randomize_weights(classifier: Classifier, everything: bool, seed: int = 0) -> Classifier:
+def randomize_weights(classifier: Classifier, everything: bool) -> Classifier:
     """A classifier that has forgotten what it learnt: with another head, or with no weight of the old ones."""
     checkpoint = classifier.checkpoint
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(0)
         outputs = len(checkpoint.class_names) + len(checkpoint.outlier_kinds)
         fresh = Network(checkpoint.backbone, outputs, checkpoint.head, weights="random")
     new = {name: value for name, value in fresh.state_dict().items() if everything or name.startswith("head.")}
@@ -91,17 +91,11 @@ def compare_methods(
     methods: Sequence[str] = tuple(METHODS),
     steps: int = STEPS,
     renders: int = 5,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Scores of the methods for activation maps, each map being of the class that the network predicts.
 
-    Args:
-        classifier: is explained.
-        paths: of readable pictures.
-        methods: names in `METHODS`.
-        steps: of the curves.
-        renders: drawn pictures of each class that can be drawn, whose masks tell what is planet.
-        seed: of the random weights and the drawn pictures.
+    `paths` are of readable pictures, `methods` names in `METHODS`, `steps` those of the curves; so many `renders` are
+    drawn of each class that can be drawn, whose masks tell what is planet.
 
     Returns:
         A row for each method, the best first, all columns in 0–1 but the last: `deletion`, `insertion` (areas below the
@@ -111,51 +105,41 @@ def compare_methods(
         `attrs["planet_area"]`, what a map would get that is the same everywhere; `rank`: mean of the ranks in the
         five. `on_planet` is empty where no class can be drawn.
     """
-    forgetful = {
-        f"sanity_{part}": _Mapper(randomize_weights(classifier, part == "all", seed)) for part in ("head", "all")
-    }
-    mapper, shares = _Mapper(classifier), np.linspace(0, 1, steps + 1)
+    forgetful = {f"sanity_{part}": randomize_weights(classifier, part == "all") for part in ("head", "all")}
+    turns = {network: Lock() for network in (classifier, *forgetful.values())}
 
-    def rate_picture(path) -> list[dict]:
+    def make_maps(network: Classifier, picture: np.ndarray, name: str) -> list[np.ndarray]:
+        with turns[network]:  # a map is taken by hooks in the network
+            return [map_activation(network, picture, name, method) for method in methods]
+
+    def rate_picture(path) -> pd.DataFrame:
         # What the network sees, so that nothing is resized between the map and the pixels it is about.
-        tensor = classifier.prepare(read_image(path))
-        picture, name = to_picture(tensor), _predict_name(classifier, tensor)
-        heats = [mapper.map(picture, name, method) for method in methods]
-        rows = []
-        for method, heat, fall, rise in zip(methods, heats, *measure_curves(classifier, picture, heats, name, steps)):
-            row = {"method": method, "deletion": auc(shares, fall), "insertion": auc(shares, rise)}
-            for column, other in forgetful.items():
-                row[column] = correlate_maps(heat, other.map(picture, name, method))
-            rows.append(row)
-        return rows
+        picture = to_picture(classifier.prepare(read_image(path)))
+        name = classifier.predict_picture(picture).predicted
+        heats = make_maps(classifier, picture, name)
+        curves = measure_curves(classifier, picture, heats, name, steps)
+        deletion, insertion = (trapezoid(curve, np.linspace(0, 1, steps + 1)) for curve in curves)
+        scores = {"method": methods, "deletion": deletion, "insertion": insertion}
+        for column, network in forgetful.items():
+            scores[column] = list(map(correlate_maps, heats, make_maps(network, picture, name)))
+        return pd.DataFrame(scores)
 
-    def rate_drawn(planet: str, number: int) -> list[dict]:
+    def rate_drawn(planet: str, number: int) -> pd.DataFrame:
         drawn = draw_planet(planet, classifier.checkpoint.image_size, number, plain=True)
-        name, area = _predict_name(classifier, to_tensor(drawn.image)), drawn.mask.mean()
-        heats = {method: mapper.map(drawn.image, name, method) for method in methods}
-        return [{"method": m, "on_planet": measure_mass(heat, drawn.mask), "area": area} for m, heat in heats.items()]
+        heats = make_maps(classifier, drawn.image, classifier.predict_picture(drawn.image).predicted)
+        masses = [measure_mass(heat, drawn.mask) for heat in heats]
+        return pd.DataFrame({"method": methods, "on_planet": masses, "area": drawn.mask.mean()})
 
     tasks = [partial(rate_picture, path) for path in paths]
     planets = sorted(set(PLANETS) & set(classifier.class_names))
-    tasks += [partial(rate_drawn, planet, seed + number) for planet in planets for number in range(renders)]
-    rows = [row for part in _run_tasks(classifier, tasks) for row in part]
-    table = pd.DataFrame(rows, columns=["method", *BETTER_HIGH, "area"]).groupby("method", sort=False).mean()
+    tasks += [partial(rate_drawn, planet, number) for planet in planets for number in range(renders)]
+    rows = pd.concat(_run_tasks(classifier, tasks)).reindex(columns=["method", *BETTER_HIGH, "area"])
+    table = rows.groupby("method", sort=False).mean()
     # Some methods are the same formula for some networks: what differs by rounding alone shares its rank.
     ranks = [table[column].round(3).rank(ascending=not high) for column, high in BETTER_HIGH.items()]
     table.attrs["planet_area"] = float(table.pop("area").mean())
     table["rank"] = pd.concat(ranks, axis=1).mean(axis=1)
     return table.sort_values("rank", kind="stable")
-
-
-class _Mapper:
-    """Makes maps by a network for any number of threads: in turn, as a map is taken by hooks in the network."""
-
-    def __init__(self, classifier: Classifier):
-        self.classifier, self.turn = classifier, Lock()
-
-    def map(self, picture: np.ndarray, name: str, method: str) -> np.ndarray:
-        with self.turn:
-            return map_activation(self.classifier, picture, name, method)
 
 
 def _run_tasks(classifier: Classifier, tasks: Sequence[Callable]) -> list:
@@ -164,17 +148,11 @@ def _run_tasks(classifier: Classifier, tasks: Sequence[Callable]) -> list:
     Threads that share an operation wait for each other some hundred times in each pass, and do so by spinning: where
     other programs keep the processor busy, one of them is always out, and all is slower by ten times and more.
     """
-    threads = torch.get_num_threads()
     classifier.compute  # noqa: B018 - made here, not by several threads at once
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        with threadpool_limits(1, "blas"):
+    pool = ThreadPoolExecutor(torch.get_num_threads())
+    with on_one_core(), threadpool_limits(1, "blas"):  # which its threads heed
+        try:
             done = pool.map(lambda task: task(), tasks)
             return list(progress_bar(done, total=len(tasks), desc="explaining", unit="image", leave=False))
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # for threads that start from now on
-
-
-def _predict_name(classifier: Classifier, tensor: torch.Tensor) -> str:
-    return classifier.class_names[int(classifier.predict_tensors(tensor[None]).argmax())]
+        finally:
+            pool.shutdown(cancel_futures=True)

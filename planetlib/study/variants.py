@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -21,22 +20,18 @@ def compare_variants(
 ) -> pd.DataFrame:
     """Trains one phase with other settings, each variant in a folder of its own below the run.
 
-    Args:
-        settings: those of the run.
-        samples: its samples table.
-        variants: name → the settings that differ.
-        sets: name → pictures to be scored, with `path` and `label`.
-        phase: `head`, or `finetune`, which starts from the head of the run.
+    `variants` is name → the settings that differ from the run's, `sets` name → pictures to be scored (`path`, `label`).
+    The phase `finetune` starts from the run's head.
 
     Returns:
         Index variant; for each set how many pictures are right.
     """
     rows = {}
     for name, changes in variants.items():
-        run = Path(settings.run) / "variants" / name.replace(" ", "_")
+        run = settings.run / "variants" / name.replace(" ", "_")
         run.mkdir(parents=True, exist_ok=True)
         if phase == "finetune":
-            shutil.copyfile(Path(settings.run) / "head.safetensors", run / "head.safetensors")
+            shutil.copy(settings.run / "head.safetensors", run)
         train_phase(phase, settings.replace(run=run, **changes), samples, progress=False)
         rows[name] = count_right(Classifier.load(run / f"{phase}.safetensors"), sets)
     return pd.DataFrame.from_dict(rows, "index").rename_axis("variant")

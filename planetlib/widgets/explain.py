@@ -134,8 +134,6 @@ class ActivationExplorer(ExplainingPanel):
         DataError: none of them is readable.
     """
 
-    _ahead: asyncio.Task | None = None  # of one that could not be made, too, as it is closed all the same
-
     def __init__(self, classifier: Classifier, predictions: pd.DataFrame, figures: str | Path = "figures"):
         table = predictions[predictions.status != "unreadable"].reset_index(drop=True)
         if table.empty:
@@ -154,31 +152,23 @@ class ActivationExplorer(ExplainingPanel):
         self.controls = {**self.walk.controls, **self.controls}
         self._show()
 
-    def close(self) -> None:
-        """Takes the box off the page, and nothing more is computed ahead."""
-        if self._ahead:
-            self._ahead.cancel()
-        super().close()
-
     def _show(self) -> None:
         if self.walk.chosen.empty:
             name, verdict = (self.controls[name].value for name in ("show", "that are"))
             return self.clear(f"No picture{'' if name == 'all' else f' of {name}'} that is {verdict}.")
         self.show(self.walk.row)
-        if self._ahead:
-            self._ahead.cancel()
         with contextlib.suppress(RuntimeError):  # where no kernel waits, nobody walks on
-            self._ahead = asyncio.get_running_loop().create_task(self._look_ahead())
+            asyncio.get_running_loop().create_task(self._look_ahead(self.row))
 
-    async def _look_ahead(self) -> None:
-        """Computes the neighbours' maps once the kernel has nothing else to do: the next step finds them there."""
-        await asyncio.sleep(QUIET)
+    async def _look_ahead(self, row: pd.Series) -> None:
+        """Computes the maps of a row's neighbours while it stays on view: the next step finds them there."""
         place = self.walk.slider.value - 1
-        for neighbour in (place + 1, place - 1):
-            if 0 <= neighbour < len(self.walk.chosen):
+        for pause, neighbour in ((QUIET, place + 1), (0, place - 1)):  # so that a key press need not wait for both
+            await asyncio.sleep(pause)
+            is_on_view = self.row is row and self.comm is not None
+            if is_on_view and 0 <= neighbour < len(self.walk.chosen):
                 with contextlib.suppress(UnreadableImage):  # said when it is shown
                     self._explain(self.walk.chosen.iloc[neighbour])
-                await asyncio.sleep(0)  # so that a key press need not wait for both
 
 
 class FilePicker(AnyWidget):

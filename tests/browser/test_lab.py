@@ -251,7 +251,7 @@ def test_names_like_scripts_run_nothing_in_a_report(lab, tmp_path, monkeypatch):
     book.cells = [cell for cell in book.cells if re.search("names|# let in", cell.source)]
     nbformat.write(book, tmp_path / "90_widgets.ipynb")
     monkeypatch.setattr(reports, "FOLDER", tmp_path)
-    _, report = reports.run_notebooks(tmp_path, {"PYTHONPATH": str(PROJECT)}, progress=False)
+    _, report = reports.run_notebooks(tmp_path, {"PYTHONPATH": str(PROJECT)})
     page = lab.browser.new_page()
     page.goto(report.as_uri())
     require_that_nothing_ran(page)
