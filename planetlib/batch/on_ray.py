@@ -95,7 +95,7 @@ def _list_addresses(place: str) -> list[str]:
 def stream_on_ray(
     checkpoint: Checkpoint, inputs: list[tuple[str, str]], batch_size: int = 32, workers: int | None = None, **options
 ) -> Iterator[pd.DataFrame]:
-    """As `Classifier.stream`, by worker processes of a Ray cluster: the same rows in the same order.
+    """As `Classifier.stream`, also of addresses, by workers of a Ray cluster: the same rows in the same order.
 
     A worker that is lost is replaced, and what it had in hand is done again; a cluster that gets no further for half an
     hour, as where one file kills every worker, is given up. Paths must lead to the same files on every machine of the

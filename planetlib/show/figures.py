@@ -175,10 +175,10 @@ def plot_history(history: pd.DataFrame) -> Figure:
     small = {"color": GREY, "fontsize": 8, "va": "bottom"}
     for axis in (losses, accuracies, rates):
         axis.set_xlabel("epoch")
+        axis.locator_params("x", **WHOLE_NUMBERS)
         for phase, start in history.groupby("phase").epoch.idxmin().sort_values().items():
             axis.axvline(start + 0.5, color=GREY, lw=0.8, ls=":")
             axis.text(start + 0.6, 1.0, phase, transform=axis.get_xaxis_transform(), **small)
-        axis.locator_params("x", **WHOLE_NUMBERS)
     losses.set_ylim(bottom=0)
     losses.legend(frameon=False, fontsize=8)
     return figure

@@ -10,7 +10,9 @@ from planetlib.files.tables import DataError, write_table
 
 
 def write_blind_test(samples: pd.DataFrame, folder: str | os.PathLike, seed: int = 0) -> pd.DataFrame:
-    """Copies pictures (`path`, `label`) in a random order into a folder, as `0000.png` …; an earlier test's go.
+    """Copies pictures (`path`, `label`) under names that tell nothing, `0000.png` …, in a random order into a folder.
+
+    Those of an earlier blind test are replaced.
 
     Returns:
         The mapping `blind, path, label`; it is also written beside the folder, as `<folder>_mapping.csv`, not into it.

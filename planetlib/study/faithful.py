@@ -94,8 +94,8 @@ def compare_methods(
 ) -> pd.DataFrame:
     """Scores of the methods for activation maps, each map being of the class that the network predicts.
 
-    `paths` are of readable pictures, `methods` names in `METHODS`, `steps` those of the curves; so many `renders` are
-    drawn of each class that can be drawn, whose masks tell what is planet.
+    `paths` are of readable pictures, and `renders` pictures are drawn of each class that can be drawn, whose masks tell
+    what is planet; `methods` are names in `METHODS`, `steps` those of the curves.
 
     Returns:
         A row for each method, the best first, all columns in 0–1 but the last: `deletion`, `insertion` (areas below the
