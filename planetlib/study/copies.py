@@ -75,7 +75,7 @@ class _Look:
     """What is kept of a picture."""
 
     def __init__(self, path):
-        picture = read_image(path)
+        picture = read_image(path, SIZE)
         self.digest = hashlib.sha256(repr(picture.shape).encode() + picture.tobytes()).digest()
         self.square = fit_to_square(picture, SIZE)
         self.light = _prepare_light(self.square, content_box(picture.shape[:2], SIZE))

@@ -114,7 +114,7 @@ def compare_methods(
 
     def rate_picture(path) -> pd.DataFrame:
         # What the network sees, so that nothing is resized between the map and the pixels it is about.
-        picture = to_picture(classifier.prepare(read_image(path)))
+        picture = to_picture(classifier.prepare(read_image(path, classifier.checkpoint.image_size)))
         name = classifier.predict_picture(picture).predicted
         heats = make_maps(classifier, picture, name)
         curves = measure_curves(classifier, picture, heats, name, steps)

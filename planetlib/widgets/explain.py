@@ -83,7 +83,7 @@ class ExplainingPanel(Panel):
         return *self._map(row.path, name, method, None if stage == "last" else stage), name
 
     def _compute_map(self, path: str, *choices) -> tuple[np.ndarray, np.ndarray]:
-        picture = fit_to_square(read_image(path), SIDE) if self._given is None else self._given
+        picture = fit_to_square(read_image(path, SIDE), SIDE) if self._given is None else self._given
         return picture, map_activation(self.classifier, picture, *choices)
 
     def _draw(self) -> None:
