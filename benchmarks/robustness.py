@@ -9,11 +9,11 @@ threshold that the checkpoint has and where 95 % of the known photographs are ac
 the reference's; a column leaves out test pictures that have a copy on the other side, by the audit of `planetlib data
 check`.
 
-It prints two tables, means over the seeds and half their range, which it also writes into the folder `--out` as
-`table.md`: how often each recipe is right, and how far what it says of itself can be trusted. Every single figure goes
-to `scores.csv`, the accuracy of each class to `classes.csv`. A run that is there already is gone on with, so what was
-interrupted is not lost. `--profile short` shows in a minute that it works, on the embedded pictures; its figures mean
-nothing.
+It prints three tables, which it also writes into the folder `--out` as `table.md`: how often each recipe is right, and
+how far what it says of itself can be trusted, as means over the seeds and half their range; and who is taken for whom,
+counted over the seeds. Every single figure goes to `scores.csv`, the accuracy of each class to `classes.csv`, what was
+wrong to `mistakes.csv`. A run that is there already is gone on with, so what was interrupted is not lost.
+`--profile short` shows in a minute that it works, on the embedded pictures; its figures mean nothing.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.tables import average_seeds, make_parser, print_table
+from benchmarks.tables import average_seeds, format_table, make_parser, print_table
 from benchmarks.trainers import SHORT
 from planetlib.checkpoint import PHASES
 from planetlib.classify import Classifier
@@ -66,11 +66,15 @@ def add_renders(
     return pd.concat([samples, dealt], ignore_index=True), {**sets, "renders": held_out}
 
 
-def score_variant(classifier: Classifier, sets: dict[str, pd.DataFrame]) -> tuple[dict[str, float], pd.DataFrame]:
-    """The figures of one row and seed, in per cent save for the confidence; and `set, class, images, accuracy`."""
+def score_variant(
+    classifier: Classifier, sets: dict[str, pd.DataFrame]
+) -> tuple[dict[str, float], pd.DataFrame, pd.DataFrame]:
+    """The figures of one row and seed, in per cent save for the confidence; `set, class, images, accuracy`; and what is
+    wrong, `set, label, predicted, images`."""
     predictions = {name: classifier.predict(samples.path, samples.label) for name, samples in sets.items()}
     alone = predictions["planets"][~sets["planets"].copied.to_numpy()]
     scores, classes = {"planets, without copies": 100 * (alone.predicted == alone.label).mean()}, []
+    mistakes = []
     for name, table in predictions.items():
         found = evaluate_predictions(table)
         scores |= {
@@ -82,8 +86,11 @@ def score_variant(classifier: Classifier, sets: dict[str, pd.DataFrame]) -> tupl
             f"{name}, called unknown": 100 * found.summary["called_unknown"],
         }
         classes.append(found.by_class[["images", "accuracy"]].rename_axis("class").reset_index().assign(set=name))
+        mistakes.append(
+            found.wrong.groupby(["label", "predicted"]).size().rename("images").reset_index().assign(set=name)
+        )
     elsewhere = pd.concat([predictions[name] for name in ELSEWHERE])
-    return scores | rate_strangers(elsewhere, predictions["photos"]), pd.concat(classes)
+    return scores | rate_strangers(elsewhere, predictions["photos"]), pd.concat(classes), pd.concat(mistakes)
 
 
 def rate_strangers(predictions: pd.DataFrame, photos: pd.DataFrame) -> dict[str, float]:
@@ -122,6 +129,16 @@ def make_tables(scores: pd.DataFrame) -> str:
     return average_seeds(scores, "recipe", right) + "\n" + average_seeds(scores, "recipe", trusted)
 
 
+def count_mistakes(mistakes: pd.DataFrame, least: int = 3) -> str:
+    """Markdown: who is taken for whom by each recipe, counted over seeds, `least` times or more."""
+    counts = mistakes.pivot_table("images", ["recipe", "label", "predicted"], "set", "sum", 0)
+    counts = counts.assign(all=counts.sum(axis=1)).sort_values(["recipe", "all"], ascending=[True, False])
+    counts = counts[counts["all"] >= least].astype(int)
+    return format_table(
+        [*counts.index.names, *counts], [[*names, *map(str, row)] for names, row in zip(counts.index, counts.values)]
+    )
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = make_parser(__doc__, "seeds", "profile")
     for name in ("planets", *ELSEWHERE):
@@ -130,7 +147,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="(default: all)")
     options = parser.parse_args(arguments)
     profile, changes = ("fixture", SHORT) if options.profile == "short" else ("full", {})
-    rows, classes = [], []
+    rows, classes, mistakes = [], [], []
     sets = {name: find_samples(getattr(options, name)) for name in ELSEWHERE}
     checked = check_samples(find_samples(options.planets))
     groups = audit_samples(checked).set_index("path").group
@@ -146,12 +163,15 @@ def main(arguments: list[str] | None = None) -> None:
             train_variant(load_settings(profile, data=options.planets, run=run, seed=seed, **chosen), trained)
             phases = {variant: "finetune"} | ({"head only": "head"} if variant == "robust" else {})
             for row, phase in phases.items():
-                found, by_class = score_variant(Classifier.load(run / f"{phase}.safetensors"), scored)
+                found, by_class, wrong = score_variant(Classifier.load(run / f"{phase}.safetensors"), scored)
                 rows.append({"recipe": row, "seed": seed, **found})
                 classes.append(by_class.assign(recipe=row, seed=seed))
+                mistakes.append(wrong.assign(recipe=row, seed=seed))
             write_table(pd.DataFrame(rows), options.out / "scores.csv")
             write_table(pd.concat(classes), options.out / "classes.csv")
-    print_table(make_tables(pd.DataFrame(rows)), options.out / "table.md")
+            write_table(pd.concat(mistakes), options.out / "mistakes.csv")
+    tables = make_tables(pd.DataFrame(rows)) + "\n" + count_mistakes(pd.concat(mistakes))
+    print_table(tables, options.out / "table.md")
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def test_pictures_trained_on_are_not_scored(strange, fixture_folder):
 def test_a_recipe_is_scored_on_every_set(trained_run, samples, strange):
     test = samples[samples.split == "test"].assign(copied=False)
     sets = {"planets": test, **dict.fromkeys(robustness.ELSEWHERE, find_samples(strange))}
-    scores, classes = robustness.score_variant(Classifier.load(trained_run.run), sets)
+    scores, classes, mistakes = robustness.score_variant(Classifier.load(trained_run.run), sets)
     of_renders = classes[classes.set == "renders"]
     assert len(of_renders) == 3 and (of_renders.images == 8).all()
     assert scores["renders, worst class"] == 100 * of_renders.accuracy.min() <= scores["renders, balanced"]
@@ -122,6 +122,19 @@ def test_a_recipe_is_scored_on_every_set(trained_run, samples, strange):
     assert 16.6 <= scores["strangers, AUROC"] <= 83.4
     table = robustness.make_tables(pd.DataFrame([{"recipe": "robust", "seed": 0, **scores}])).splitlines()
     assert [line.count("|") for line in table] == [10] * 3 + [0] + [15] * 3
+    right = dict.fromkeys(classes.set, 0) | (classes.images * classes.accuracy).groupby(classes.set).sum().to_dict()
+    wrong = dict.fromkeys(classes.set, 0) | mistakes.groupby("set").images.sum().to_dict()
+    for name, part in classes.groupby("set"):
+        assert right[name] + wrong[name] == pytest.approx(part.images.sum())
+
+
+def test_who_is_taken_for_whom_is_counted_over_seeds():
+    rows = [("planets", "moon", "mars", 2), ("photos", "moon", "mars", 1), ("photos", "mars", "moon", 2)]
+    mistakes = pd.DataFrame(rows, columns=["set", "label", "predicted", "images"]).assign(recipe="robust")
+    table = robustness.count_mistakes(mistakes).splitlines()
+    assert table[0] == "| recipe | label | predicted | photos | planets | all |"
+    assert table[2:] == ["| robust | moon | mars | 1 | 2 | 3 |"]
+    assert len(robustness.count_mistakes(mistakes[:0]).splitlines()) == 2
 
 
 def test_the_scores_for_strangers_and_the_temperatures_have_their_tables(
