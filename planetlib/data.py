@@ -177,6 +177,15 @@ def _deal(sizes: dict[int, int], test_share: float) -> dict[int, str]:
     return split_of | dict.fromkeys(left, "train")
 
 
+def read_square(path: str | os.PathLike, size: int, fit: str = "pad") -> np.ndarray:
+    """A picture as `fit_to_square` fits it, uint8 (size, size, 3), decoded no larger than that asks for.
+
+    Raises:
+        UnreadableImage: it cannot be read.
+    """
+    return fit_to_square(read_image(path, size), size, fit)
+
+
 def load_pixels(paths: Iterable, size: int, fit: str, progress: bool = True) -> np.ndarray:
     """Decodes and fits each picture once: uint8 (N, size, size, 3); beyond 1 GiB memory-mapped from a nameless file.
 
@@ -185,7 +194,7 @@ def load_pixels(paths: Iterable, size: int, fit: str, progress: bool = True) -> 
     """
     paths = list(paths)
     shape = (len(paths), size, size, 3)
-    decoded = map_in_threads(lambda path: fit_to_square(read_image(path, size), size, fit), paths, "decoding", progress)
+    decoded = map_in_threads(lambda path: read_square(path, size, fit), paths, "decoding", progress)
     if np.prod(shape) <= IN_MEMORY_BYTES:
         return np.fromiter(decoded, np.dtype((np.uint8, shape[1:])), len(paths))
     file = tempfile.TemporaryFile(prefix="planetlib")

@@ -21,14 +21,12 @@ from matplotlib.figure import Figure
 
 from planetlib import printable
 from planetlib.classify import Classifier
-from planetlib.data import SPLITS
+from planetlib.data import SPLITS, read_square
 from planetlib.evaluate import Evaluation, find_strangers
 from planetlib.explain import map_activation, overlay_map
 from planetlib.files.tables import class_probabilities
 from planetlib.files.whole import open_whole
-from planetlib.images import read_image
 from planetlib.show.sheets import BLUE, GREY, TILE, describe_prediction, verbatim
-from planetlib.transforms import fit_to_square
 
 ORANGE, GREEN = "#de8f05", "#029e73"
 MAP_SIDE = 320  # pixels, side of a picture and of the maps below it
@@ -138,7 +136,7 @@ def show_samples(samples: pd.DataFrame, per_class: int = 8, seed: int = 0) -> Fi
     for row, label in zip(axes, labels):
         part = samples[samples.label == label]
         chosen = part.sample(min(per_class, len(part)), random_state=seed)
-        _show_pictures(row, [fit_to_square(read_image(path, TILE), TILE) for path in chosen.path])
+        _show_pictures(row, [read_square(path, TILE) for path in chosen.path])
         row[0].text(-0.08, 0.5, verbatim(label), ha="right", va="center", transform=row[0].transAxes)
     return figure
 
@@ -151,7 +149,7 @@ def show_class_means(samples: pd.DataFrame, size: int = 96) -> tuple[Figure, pd.
     """
     pictures, colours = {}, {}
     for label, part in samples.groupby("label"):
-        mean = np.mean([fit_to_square(read_image(path, size), size) for path in part.path], axis=0)
+        mean = np.mean([read_square(path, size) for path in part.path], axis=0)
         colours[label] = mean.mean((0, 1))
         swatch = np.broadcast_to(colours[label], (size // 3, size, 3))
         pictures[label] = np.vstack([mean, swatch]) / 255
@@ -279,7 +277,7 @@ def show_predictions(predictions: pd.DataFrame, columns: int = 7, limit: int = 2
     readable = predictions[predictions.status != "unreadable"]
     rows = list(readable.iloc[np.linspace(0, len(readable) - 1, min(limit, len(readable))).astype(int)].itertuples())
     words = [describe_prediction(row) for row in rows]
-    pictures = [fit_to_square(read_image(row.path, TILE), TILE) for row in rows]
+    pictures = [read_square(row.path, TILE) for row in rows]
     return show_grid(pictures, [text for text, _ in words], columns, [colour for _, colour in words])
 
 
@@ -306,7 +304,7 @@ def show_class_maps(classifier: Classifier, predictions: pd.DataFrame) -> Figure
     """For the first picture of each class, downwards: itself, its map for the likeliest class and for the runner-up."""
     stacks = []
     for label, row in predictions[predictions.status != "unreadable"].groupby("label").first().iterrows():
-        picture = fit_to_square(read_image(row.path, MAP_SIDE), MAP_SIDE)
+        picture = read_square(row.path, MAP_SIDE)
         stack = [(picture, label)]
         for name, share in class_probabilities(row).nlargest(2).items():
             heat = map_activation(classifier, picture, name)

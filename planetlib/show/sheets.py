@@ -10,11 +10,10 @@ import pandas as pd
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from planetlib import printable
+from planetlib.data import read_square
 from planetlib.files.progress import progress_bar
 from planetlib.files.read import UnreadableImage
 from planetlib.files.whole import open_whole
-from planetlib.images import read_image
-from planetlib.transforms import fit_to_square
 
 BLUE, RED, GREY = "#0173b2", "#d55e00", "#6b6b6b"  # the first two are of seaborn's `colorblind` palette
 TILE, GAP = 192, 4  # pixels, side of a picture in a contact sheet and what lies between two
@@ -49,7 +48,7 @@ def clean_name(*parts: str) -> str:
 def fit_or_blank(path: str | Path, side: int) -> np.ndarray:
     """A picture fitted to a square, uint8 (side, side, 3); a dark one for what cannot be read."""
     try:
-        return fit_to_square(read_image(path, side), side)
+        return read_square(path, side)
     except UnreadableImage:
         return np.full((side, side, 3), 40, np.uint8)
 

@@ -12,6 +12,7 @@ from anywidget import AnyWidget
 from ipywidgets import HTML, Button, Dropdown, FloatSlider, Image, VBox, Widget
 
 from planetlib.classify import Classifier
+from planetlib.data import read_square
 from planetlib.explain import COLOURS, DEFAULT_METHOD, METHODS, map_activation, overlay_map
 from planetlib.files.read import UnreadableImage
 from planetlib.files.tables import DataError, class_probabilities
@@ -83,7 +84,7 @@ class ExplainingPanel(Panel):
         return *self._map(row.path, name, method, None if stage == "last" else stage), name
 
     def _compute_map(self, path: str, *choices) -> tuple[np.ndarray, np.ndarray]:
-        picture = fit_to_square(read_image(path, SIDE), SIDE) if self._given is None else self._given
+        picture = read_square(path, SIDE) if self._given is None else self._given
         return picture, map_activation(self.classifier, picture, *choices)
 
     def _draw(self) -> None:
