@@ -11,11 +11,12 @@ do. `--profile short` takes seconds on the embedded pictures, and its figures me
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import product
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 
 from benchmarks.predict import make_run
@@ -23,29 +24,22 @@ from benchmarks.tables import format_table, make_parser, say_spread
 from benchmarks.trainers import SHORT
 from planetlib.checkpoint import PHASES
 from planetlib.classify import Classifier
-from planetlib.data import check_samples, find_samples, split_samples
+from planetlib.data import check_samples, find_samples, read_square, split_samples
 from planetlib.explain import map_activation
-from planetlib.images import read_image
 from planetlib.model import choose_device
 from planetlib.settings import load_settings
 from planetlib.train import train_phase
 
 
-def call_plainly(classifier: Classifier, images: torch.Tensor, batch: int) -> None:
-    """As an ordinary script does: float32, no norm folded, a copy to the device and back for each batch."""
+def predict_plainly(classifier: Classifier, images: torch.Tensor) -> torch.Tensor:
+    """As an ordinary script does: float32, no norm folded, a copy to the device and back."""
     with torch.inference_mode():
-        for part in images.split(batch):
-            classifier.model(part.to(classifier.device)).softmax(1).cpu()
+        return classifier.model(images.to(classifier.device)).softmax(1).cpu()
 
 
-def call_in_batches(classifier: Classifier, images: torch.Tensor, batch: int) -> None:
-    for part in images.split(batch):
-        classifier.predict_tensors(part)
-
-
-def explain_each(classifier: Classifier, pictures: list[np.ndarray]) -> None:
-    for picture in pictures:
-        map_activation(classifier, picture, classifier.class_names[0])
+def call_each(call: Callable[[Any], object], parts: Iterable) -> None:
+    for part in parts:
+        call(part)
 
 
 def time_calls(call: Callable[[], object], count: int, repeats: int) -> list[float]:
@@ -64,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="auto", help="(default: %(default)s)")
     parser.add_argument("--images", type=int, default=512, help="(default: %(default)s)")
     options = parser.parse_args(arguments)
-    count, changes = (8, SHORT) if options.profile == "short" else (options.images, {})
+    count, changes = (8, dict(SHORT)) if options.profile == "short" else (options.images, {})
     device = choose_device(options.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     samples = split_samples(check_samples(find_samples(options.data)))
@@ -76,27 +70,27 @@ def main(arguments: list[str] | None = None) -> None:
 
     with tempfile.TemporaryDirectory() as temporary:
         run = make_run(options.backbone, None, Path(temporary), list("abcdefg"))
-        plain = Classifier.load(run, device=str(device), precision="float32")
-        images = torch.randint(0, 256, (count, 3, *[plain.checkpoint.image_size] * 2), dtype=torch.uint8)
-        for batch in (32, 256):
-            add(f"network, ordinary script, batches of {batch}", partial(call_plainly, plain, images, batch), count)
-            for precision in ("float32", "bfloat16"):
-                classifier = Classifier.load(run, device=str(device), precision=precision)
-                add(
-                    f"network, {precision}, batches of {batch}",
-                    partial(call_in_batches, classifier, images, batch),
-                    count,
-                )
-        chosen = Classifier.load(run, device=str(device), precision="auto")
-        add("files to the predictions table", lambda: chosen.predict(paths, progress=False), count)
-        pictures = [read_image(path, chosen.checkpoint.image_size) for path in paths[:16]]
-        add("activation maps, one after the other", partial(explain_each, chosen, pictures), len(pictures))
-        settings = load_settings(
-            "quick", data=options.data, run=Path(temporary) / "train", device=str(device), **changes
+        exact, half, chosen = (
+            Classifier.load(run, device=str(device), precision=name) for name in ("float32", "bfloat16", "auto")
         )
+        size = chosen.checkpoint.image_size
+        images = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8)
+        networks = {
+            "ordinary script": partial(predict_plainly, exact),
+            "float32": exact.predict_tensors,
+            "bfloat16": half.predict_tensors,
+        }
+        for batch, (way, network) in product((32, 256), networks.items()):
+            add(f"network, {way}, batches of {batch}", partial(call_each, network, images.split(batch)), count)
+        add("files to the predictions table", lambda: chosen.predict(paths, progress=False), count)
+        explain = partial(map_activation, chosen, class_name=chosen.class_names[0])
+        pictures = [read_square(path, size) for path in paths[:16]]
+        add("activation maps, one after the other", partial(call_each, explain, pictures), len(pictures))
+        changes |= {"backbone": options.backbone, "device": str(device)}
+        settings = load_settings("quick", data=options.data, run=Path(temporary) / "train", **changes)
         for phase in PHASES:
             started = time.perf_counter()
-            train_phase(phase, settings.replace(backbone=options.backbone), samples, progress=False)
+            train_phase(phase, settings, samples, progress=False)
             rows.append([f"train --profile quick, {phase}", f"{time.perf_counter() - started:.1f}", "s"])
     print(f"{options.backbone}, {device} ({name}), torch {torch.__version__}\n")
     print(format_table(["what", "median (least–most)", "unit"], rows))

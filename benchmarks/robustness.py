@@ -73,8 +73,8 @@ def score_variant(
     wrong, `set, label, predicted, images`."""
     predictions = {name: classifier.predict(samples.path, samples.label) for name, samples in sets.items()}
     alone = predictions["planets"][~sets["planets"].copied.to_numpy()]
-    scores, classes = {"planets, without copies": 100 * (alone.predicted == alone.label).mean()}, []
-    mistakes = []
+    scores = {"planets, without copies": 100 * (alone.predicted == alone.label).mean()}
+    classes, mistakes = [], []
     for name, table in predictions.items():
         found = evaluate_predictions(table)
         scores |= {
@@ -86,9 +86,7 @@ def score_variant(
             f"{name}, called unknown": 100 * found.summary["called_unknown"],
         }
         classes.append(found.by_class[["images", "accuracy"]].rename_axis("class").reset_index().assign(set=name))
-        mistakes.append(
-            found.wrong.groupby(["label", "predicted"]).size().rename("images").reset_index().assign(set=name)
-        )
+        mistakes.append(found.wrong.groupby(["label", "predicted"]).size().reset_index(name="images").assign(set=name))
     elsewhere = pd.concat([predictions[name] for name in ELSEWHERE])
     return scores | rate_strangers(elsewhere, predictions["photos"]), pd.concat(classes), pd.concat(mistakes)
 
@@ -133,10 +131,8 @@ def count_mistakes(mistakes: pd.DataFrame, least: int = 3) -> str:
     """Markdown: who is taken for whom by each recipe, counted over seeds, `least` times or more."""
     counts = mistakes.pivot_table("images", ["recipe", "label", "predicted"], "set", "sum", 0)
     counts = counts.assign(all=counts.sum(axis=1)).sort_values(["recipe", "all"], ascending=[True, False])
-    counts = counts[counts["all"] >= least].astype(int)
-    return format_table(
-        [*counts.index.names, *counts], [[*names, *map(str, row)] for names, row in zip(counts.index, counts.values)]
-    )
+    counts = counts[counts["all"] >= least].astype(int).astype(str).reset_index()
+    return format_table(list(counts), counts.to_numpy())
 
 
 def main(arguments: list[str] | None = None) -> None:
