@@ -9,6 +9,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 LAB := runs/lab
+WORKSPACES := .venv/share/jupyter/lab/workspaces
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 # The limit is for a kernel that hangs; a cell may be as slow as a busy machine makes it.
@@ -17,9 +18,16 @@ AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2
 
 # Threads wait for each other without spinning: where others keep the cores busy, spinning takes five times as long.
 export OMP_WAIT_POLICY ?= PASSIVE
+export JUPYTERLAB_WORKSPACES_DIR := $(WORKSPACES)
 
 # JupyterLab asks nobody whether it may fetch news; one's own settings still go before this.
 NO_NEWS := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
+# It opens with the first notebook and, to its left, the contents; how one leaves it is how one finds it again.
+FIRST := notebook:01_explore_and_augment.ipynb
+STORY := {"metadata": {"id": "default"}, "data": {"$(FIRST)": {"data": {"path": "$(FIRST:notebook:%=%)", "factory": "Notebook"}}, \
+	"layout-restorer:data": {"main": {"dock": {"type": "tab-area", "currentIndex": 0, "widgets": ["$(FIRST)"]}, "current": "$(FIRST)"}, \
+	"left": {"collapsed": false, "current": "@jupyterlab/toc:plugin", "widgets": ["filebrowser", "@jupyterlab/toc:plugin"]}, \
+	"relativeSizes": [0.2, 0.8, 0]}}}
 
 .PHONY: install run lab test tests stored reproducible soak check store clean
 install: .venv/installed
@@ -43,6 +51,7 @@ lab: install
 	mkdir -p $(LAB) .venv/share/jupyter/lab/settings
 	echo '$(NO_NEWS)' > .venv/share/jupyter/lab/settings/overrides.json
 	for name in notebooks/*.ipynb; do test -e $(LAB)/$${name##*/} || cp $$name $(LAB); done
+	test -d $(WORKSPACES) || echo '$(STORY)' | $(BIN)/jupyter lab workspaces import -
 	$(if $(DATA),PLANETLIB_DATA="$(abspath $(DATA))") $(if $(BACKBONE),PLANETLIB_BACKBONE=$(BACKBONE)) $(BIN)/jupyter lab --ip=127.0.0.1 $(LAB)
 
 # Three processes of one thread each: two for the tests, the browser first, where a file of tests, and all that drive the

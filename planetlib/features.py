@@ -150,8 +150,8 @@ class FrozenFeatures:
         """Writes what the frozen stages make of a view, a file for each backbone."""
         settings, device = self.settings, self.device
         data: ConcatDataset = ConcatDataset([self.augment_files(number), self.augment_drawn(number)])
-        # Without a core of their own, processes that augment ahead only get in the way of the arithmetic.
-        workers = settings.workers if device.type != "cpu" or torch.get_num_threads() > settings.workers else 0
+        # On a processor one core is left to the arithmetic.
+        workers = min(settings.workers, torch.get_num_threads() - 1) if device.type == "cpu" else settings.workers
         batches = make_loader(data, settings.batch_size, workers=workers, device=device)
         bar = progress_bar(batches, self.progress, desc=f"view {number + 1}", unit="step", leave=False)
         trunk = partial(fold_copy(self.model, self.precision).pass_trunk, tail=self.tail)

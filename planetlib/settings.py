@@ -124,7 +124,6 @@ PROFILES: dict[str, dict[str, Any]] = {
         "views": 3,
         "finetune_epochs": 6,
         "precision": "float32",
-        "workers": 0,
     },
     "full": {},
     # Nothing drawn, so nothing learnt of other skies, other styles and unknowns: for pictures all of one kind.
