@@ -126,19 +126,17 @@ def usual_run(tmp_path_factory) -> Path:
 
 
 def test_answers_and_maps_import_what_they_need_and_no_more(usual_run, fixture_folder, tmp_path):
-    words = ["predict", fixture_folder / "red" / "red 1.png", "--run", usual_run, "--out", tmp_path]
+    words = [*map(str, (fixture_folder / "red" / "red 1.png", "--run", usual_run, "--out", tmp_path))]
     code = f"""
 import sys
 from planetlib.cli import main
-main({[*map(str, words)]!r})
+main(["predict", *{words!r}])
 print(*sys.modules)
-import numpy
-from planetlib.classify import Classifier
-from planetlib.explain import map_activation
-map_activation(Classifier.load({str(usual_run)!r}), numpy.zeros((32, 32, 3), numpy.uint8), "a", "eigencam")
+main(["explain", *{words!r}])
+main(["explain", *{words!r}, "--method", "eigencam"])
 print(*sys.modules)
 """
-    *_, for_an_answer, for_a_map = subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()
+    *_, for_an_answer, _, _, for_a_map = subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()
     assert not HEAVY_FOR_AN_ANSWER & {*for_a_map.split()}
     rooms = {name.split(".")[1] for name in for_an_answer.split() if name.startswith("planetlib.")}
     assert rooms <= TO_AN_ANSWER

@@ -5,7 +5,7 @@ import pytest
 from PIL import ImageColor
 
 from planetlib.show import sheets
-from tests.conftest import encode, photograph, row_of
+from tests.conftest import encode, photograph, predictions_of, row_of
 
 
 @pytest.mark.parametrize(
@@ -24,12 +24,12 @@ def test_words_and_colour_tell_right_from_wrong(changes, words, colour):
     assert sheets.describe_prediction(row_of(**changes)) == (words, colour)
 
 
-def written(monkeypatch, row, side: int = 512) -> list[str]:
-    """What `annotate_picture` writes, line by line."""
+def written(monkeypatch, row, side: int = 512, draw=sheets.annotate_picture) -> list[str]:
+    """What `annotate_picture`, or another, writes, line by line."""
     lines = []
     monkeypatch.setattr(sheets.ImageDraw.ImageDraw, "text", lambda draw, place, text, *more: lines.append(text))
-    sheets.annotate_picture(row, side)
-    return lines
+    draw(row, side)
+    return [line for line in lines if line]
 
 
 def test_an_annotated_picture_has_a_band_in_the_colour_of_the_verdict(pictures):
@@ -58,6 +58,29 @@ def test_an_unreadable_picture_is_a_dark_tile_with_the_reason(monkeypatch):
     row = row_of(path="nowhere.png", status="unreadable", error="no such file", confidence=np.nan, predicted="")
     assert sheets.annotate_picture(row, side=64).getpixel((32, 32)) == (40, 40, 40)
     assert written(monkeypatch, row) == ["unreadable: no such file", "nowhere.png"]
+
+
+@pytest.fixture
+def explanation(pictures):
+    """Draws one of red, beside a map in white, for a network that knows 30 classes of long names."""
+    names = ["mars", "two\nlines", *(f"{'long ' * 9}{number}" for number in range(28))]
+    row = predictions_of([("moon", "mars", 0.42, "ok")], names, pictures[0]).iloc[0]
+    red, white = (np.full((40, 20, 3), colour, np.uint8) for colour in ((255, 0, 0), 255))
+    return lambda *unused: sheets.draw_explanation(red, white, row, "mars", 240)
+
+
+def test_an_explanation_says_verdict_name_and_the_likeliest_classes(monkeypatch, explanation):
+    *bars, answer, name, of, _, heading = written(monkeypatch, None, draw=explanation)
+    assert bars[:4] == ["mars", "42.0%", r"two\nlines", "2.0%"] and len(bars) == 20 and bars[-2].endswith("…")
+    assert [answer, name, of, heading] == ["wrong: mars 42%", "true: moon · red.png", "map for mars", "probabilities"]
+
+
+def test_an_explanation_shows_picture_map_and_a_bar_as_long_as_its_probability(explanation):
+    drawn = np.array(explanation())
+    assert drawn.shape == (4 + 240 + 34 + 4, 4 + 3 * 244, 3)
+    assert [drawn[120, left + 120].tolist() for left in (4, 248)] == [[255, 0, 0], [255, 255, 255]]
+    bar = (drawn[4 + 12, 492:732] == ImageColor.getrgb(sheets.BLUE)).all(1)
+    assert bar.sum() == pytest.approx(0.42 * 0.42 * 240, abs=2)
 
 
 def test_a_contact_sheet_is_as_large_as_its_tiles_need(predictions):

@@ -204,7 +204,7 @@ def test_closing_the_explorer_ends_the_look_ahead(classifier, predictions):
 def test_a_view_is_saved_under_a_name_that_says_what_it_is(explorer, tmp_path):
     saved = tmp_path / "figures" / f"view_blue 0_blue_{DEFAULT_METHOD}_last.png"
     explorer.save.click()
-    assert Image.open(saved).size == (900, 340) and f"saved as {saved.name}" in explorer.saved.value
+    assert Image.open(saved).size == (4 + 3 * 364, 360 + 45 + 8) and f"saved as {saved.name}" in explorer.saved.value
     saved.unlink()
     saved.mkdir()
     explorer.save.click()

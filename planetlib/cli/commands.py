@@ -255,9 +255,9 @@ def explain(options) -> int:
     from planetlib.classify import Classifier
     from planetlib.explain import map_activation, overlay_map
     from planetlib.files.read import UnreadableImage
+    from planetlib.files.whole import open_whole
     from planetlib.images import read_image
-    from planetlib.show.figures import save_figure, show_explanation
-    from planetlib.show.sheets import name_picture
+    from planetlib.show.sheets import draw_explanation, name_picture
 
     classifier, method, code = Classifier.load(options.run, device=options.device), options.method, 0
     for index, path in enumerate(options.files):
@@ -270,8 +270,10 @@ def explain(options) -> int:
         row = classifier.predict_picture(picture, str(path))
         name = options.class_name or row.predicted
         overlay = overlay_map(picture, map_activation(classifier, picture, name, method))
-        figure = show_explanation(picture, overlay, row, f"{name}, {method}")
-        print(save_figure(figure, options.out / f"{name_picture(index, path, name, method)}.png"))
+        place = options.out / f"{name_picture(index, path, name, method)}.png"
+        with open_whole(place) as file:
+            draw_explanation(picture, overlay, row, f"{name}, {method}").save(file, "PNG")
+        print(place)
     return code
 
 

@@ -2,7 +2,7 @@
 
 Functions return a figure and show nothing themselves, so that notebooks and the command line share them.
 Colours are those of seaborn's `colorblind` palette; right and wrong differ in mark as well as in colour. seaborn, which
-takes as long to import as the rest, is asked for by the figures that need it: a picture beside its map does without.
+takes as long to import as the rest, is asked for by the figures that need it.
 """
 
 import textwrap
@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from planetlib import printable
@@ -55,13 +54,6 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     with open_whole(path) as file:
         figure.savefig(file, format="png", metadata={"Software": None})
     return Path(path)
-
-
-def to_pixels(figure: Figure) -> np.ndarray:
-    """A figure as a picture, uint8 (H, W, 3)."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[:, :, :3]
 
 
 def show_grid(
@@ -279,25 +271,6 @@ def show_predictions(predictions: pd.DataFrame, columns: int = 7, limit: int = 2
     words = [describe_prediction(row) for row in rows]
     pictures = [read_square(row.path, TILE) for row in rows]
     return show_grid(pictures, [text for text, _ in words], columns, [colour for _, colour in words])
-
-
-def show_explanation(picture: np.ndarray, overlay: np.ndarray, row: pd.Series, explained: str) -> Figure:
-    """A picture with verdict and name, its map, and the probabilities of all classes, beside each other.
-
-    Picture and map, `overlay`, are uint8 (H, W, 3); `row` is of the predictions table; the map is of `explained`.
-    """
-    words, colour = describe_prediction(row)
-    titles = [_wrap_title(title, 3) for title in (f"{words}\n{Path(row.path).name}", f"map for {explained}")]
-    shares = class_probabilities(row).rename(verbatim)
-    figure, axes = new_figure(1, 3, 9, max(3.4, 0.25 * len(shares)), width_ratios=[4, 4, 3])
-    _show_pictures(axes[:, :2], [picture, overlay], titles, [colour, "black"])
-    right = axes[0, 2]
-    right.bar_label(right.barh(shares.index, shares, color=BLUE), fmt="{:.1%}", padding=3, fontsize=9)
-    right.set(xlim=(0, 1.3), xticks=[])
-    right.spines["bottom"].set_visible(False)
-    right.margins(y=0.02)
-    right.invert_yaxis()
-    return figure
 
 
 def show_class_maps(classifier: Classifier, predictions: pd.DataFrame) -> Figure:

@@ -13,10 +13,13 @@ from planetlib import printable
 from planetlib.data import read_square
 from planetlib.files.progress import progress_bar
 from planetlib.files.read import UnreadableImage
+from planetlib.files.tables import class_probabilities
 from planetlib.files.whole import open_whole
+from planetlib.transforms import fit_to_square
 
 BLUE, RED, GREY = "#0173b2", "#d55e00", "#6b6b6b"  # the first two are of seaborn's `colorblind` palette
 TILE, GAP = 192, 4  # pixels, side of a picture in a contact sheet and what lies between two
+LINE = 24  # pixels, height of a class and its probability
 
 
 def describe_prediction(row) -> tuple[str, str]:
@@ -55,24 +58,64 @@ def fit_or_blank(path: str | Path, side: int) -> np.ndarray:
 
 def annotate_picture(row, side: int = 512) -> Image.Image:
     """A picture, `side` pixels wide, with its row of the predictions table on a band below it."""
+    return _add_answer(fit_or_blank(row.path, side), row)
+
+
+def draw_explanation(picture: np.ndarray, overlay: np.ndarray, row: pd.Series, explained: str, side: int = 360):
+    """A picture with its answer, its map, and the probabilities of the likeliest classes beside each other.
+
+    Picture and map, `overlay`, are uint8 (H, W, 3); `row` is of the predictions table; the map is of `explained`.
+    """
+    likeliest = class_probabilities(row).nlargest(side // LINE)
+    bars = Image.new("RGB", (side, side), "white")
+    draw, font = ImageDraw.Draw(bars), ImageFont.load_default(LINE * 0.65)
+    for top, (name, share) in zip(range(0, side, LINE), likeliest.items()):
+        draw.rectangle((0.4 * side, top + 3, (0.4 + 0.42 * share) * side, top + LINE - 3), BLUE)
+        draw.text((6, top + LINE / 2), _cut_to_fit(name, font, 0.38 * side), "black", font, "lm")
+        draw.text((side - 6, top + LINE / 2), f"{share:.1%}", "black", font, "rm")
+    tiles = [
+        _add_answer(fit_to_square(picture, side), row),
+        _add_band(fit_to_square(overlay, side), GREY, f"map for {explained}", "what speaks for it, and where"),
+        _add_band(np.array(bars), GREY, "probabilities"),
+    ]
+    return _lay_out(tiles, len(tiles))
+
+
+def _add_answer(picture: np.ndarray, row) -> Image.Image:
     text, colour = describe_prediction(row)
     verdict, *truth = text.replace("✓", "right:").replace("✗", "wrong:").split("\n")
+    return _add_band(picture, colour, verdict, " · ".join([*truth, Path(row.path).name]))
+
+
+def _add_band(picture: np.ndarray, colour: str, first: str, second: str = "") -> Image.Image:
+    """A square picture with two lines on a band below it; what is too long for it ends in an ellipsis."""
+    side = len(picture)
     band = max(34, side // 8)
     tile = Image.new("RGB", (side, side + band), ImageColor.getrgb(colour))
-    tile.paste(Image.fromarray(fit_or_blank(row.path, side)), (0, 0))
-    _draw_line(tile, verdict, 2, band * 0.42)
-    _draw_line(tile, " · ".join([*truth, Path(row.path).name]), 2 + band * 0.5, band * 0.34)
+    tile.paste(Image.fromarray(picture))
+    for text, top, size in ((first, 2, 0.42 * band), (second, 2 + 0.5 * band, 0.34 * band)):
+        font = ImageFont.load_default(size)
+        ImageDraw.Draw(tile).text((6, side + top), _cut_to_fit(text, font, side - 12), "white", font)
     return tile
 
 
-def _draw_line(tile: Image.Image, text: str, top: float, size: float) -> None:
-    """Writes a line, `top` pixels below the picture; what is too long for it ends in an ellipsis."""
-    draw, font, text = ImageDraw.Draw(tile), ImageFont.load_default(size), printable(text)
-    line = text
-    while text and draw.textlength(line, font) > tile.width - 12:
+def _cut_to_fit(text: str, font, width: float) -> str:
+    """Printable text, no longer than `width` pixels."""
+    line = text = printable(text)
+    while text and font.getlength(line) > width:
         text = text[:-1]
         line = text + "…"
-    draw.text((6, tile.width + top), line, "white", font)
+    return line
+
+
+def _lay_out(tiles: list[Image.Image], columns: int) -> Image.Image:
+    """Tiles of one size in rows, on white."""
+    columns, (width, height) = min(columns, len(tiles)), (side + GAP for side in tiles[0].size)
+    rows = math.ceil(len(tiles) / columns)
+    sheet = Image.new("RGB", (columns * width + GAP, rows * height + GAP), "white")
+    for number, tile in enumerate(tiles):
+        sheet.paste(tile, (number % columns * width + GAP, number // columns * height + GAP))
+    return sheet
 
 
 def write_caption(picture: np.ndarray, text: str) -> np.ndarray:
@@ -91,12 +134,7 @@ def make_contact_sheet(predictions: pd.DataFrame, columns: int = 10, limit: int 
     tiles = [annotate_picture(row, TILE) for row in predictions.head(limit).itertuples()]
     if not tiles:
         return Image.new("RGB", (TILE, TILE), "white")
-    columns, (width, height) = min(columns, len(tiles)), (side + GAP for side in tiles[0].size)
-    rows = math.ceil(len(tiles) / columns)
-    sheet = Image.new("RGB", (columns * width + GAP, rows * height + GAP), "white")
-    for number, tile in enumerate(tiles):
-        sheet.paste(tile, (number % columns * width + GAP, number // columns * height + GAP))
-    return sheet
+    return _lay_out(tiles, columns)
 
 
 def draw_predictions(predictions: pd.DataFrame, folder: str | os.PathLike) -> None:

@@ -16,9 +16,9 @@ from planetlib.data import read_square
 from planetlib.explain import COLOURS, DEFAULT_METHOD, METHODS, map_activation, overlay_map
 from planetlib.files.read import UnreadableImage
 from planetlib.files.tables import DataError, class_probabilities
+from planetlib.files.whole import open_whole
 from planetlib.images import read_image
-from planetlib.show.figures import save_figure, show_explanation, to_pixels
-from planetlib.show.sheets import clean_name, describe_prediction
+from planetlib.show.sheets import clean_name, describe_prediction, draw_explanation
 from planetlib.transforms import fit_to_square
 from planetlib.widgets.panel import SIDE, Panel, Walk, encode_picture, in_a_row, on_change
 
@@ -74,7 +74,7 @@ class ExplainingPanel(Panel):
         """What is on view as one picture, uint8 (H, W, 3); without a picture a white line."""
         if self.row is None:
             return np.full((1, 2 * SIDE, 3), 255, np.uint8)
-        return to_pixels(show_explanation(*self._on_view))
+        return np.array(draw_explanation(*self._on_view))
 
     def _explain(self, row: pd.Series) -> tuple[np.ndarray, np.ndarray, str]:
         """The picture, its map and the class that the map is of."""
@@ -112,7 +112,8 @@ class ExplainingPanel(Panel):
         choices = [self.controls[name].value for name in ("method", "stage")]
         file = f"view_{clean_name(Path(row.path).stem, name, *choices)}.png"
         try:
-            save_figure(show_explanation(*self._on_view), self.figures / file)
+            with open_whole(self.figures / file) as saved:
+                draw_explanation(*self._on_view).save(saved, "PNG")
             self.saved.value = escape(f"saved as {file} in {self.figures.name}/")
         except OSError as error:
             self.saved.value = escape(f"not saved: {file}: {error.strerror}")
