@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import (
     answer,
+    busy,
     device,
     inference,
     memory,
@@ -180,9 +181,10 @@ def test_what_is_timed_in_processes_of_its_own_has_its_tables(capsys, fixture_fo
     startup.main(["--repeats", "1"])
     inference.main(["--repeats", "1"])
     answer.main(["--profile", "short"])
+    busy.main(["--profile", "short"])
     device.main(["--profile", "short", "--repeats", "1", "--device", "cpu"])
     (files, peak, _), *rest = rows_of(capsys.readouterr().out)
-    assert files == "30" and int(peak) > 100 and len(rest) == 1 + len(startup.WAYS) + 1 + 7 + 1 + 5 + 1 + 5 + 1 + 10
+    assert files == "30" and int(peak) > 100 and len(rest) == 1 + len(startup.WAYS) + 1 + 7 + 1 + 5 + 1 + 5 + 1 + len(busy.WAYS) + 1 + 10
 
 
 @pytest.mark.campaign
