@@ -184,7 +184,11 @@ def test_what_is_timed_in_processes_of_its_own_has_its_tables(capsys, fixture_fo
     busy.main(["--profile", "short"])
     device.main(["--profile", "short", "--repeats", "1", "--device", "cpu"])
     (files, peak, _), *rest = rows_of(capsys.readouterr().out)
-    assert files == "30" and int(peak) > 100 and len(rest) == 1 + len(startup.WAYS) + 1 + 7 + 1 + 5 + 1 + 5 + 1 + len(busy.WAYS) + 1 + 10
+    assert (
+        files == "30"
+        and int(peak) > 100
+        and len(rest) == 1 + len(startup.WAYS) + 1 + 7 + 1 + 5 + 1 + 5 + 1 + len(busy.WAYS) + 1 + 10
+    )
 
 
 @pytest.mark.campaign

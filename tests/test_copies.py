@@ -56,7 +56,9 @@ def plant(sources: list[Path], folder: Path) -> pd.DataFrame:
         rows.append((str(source), source.parent.name, number))
         for steps in CHANGES:
             path = folder / f"{len(rows)}.png"
-            Image.fromarray(reduce(lambda picture, step: step(picture, rng), steps, read_image(source))).save(path)
+            Image.fromarray(reduce(lambda picture, step: step(picture, rng), steps, read_image(source))).save(
+                path, compress_level=1
+            )
             rows.append((str(path), source.parent.name, number))
     return pd.DataFrame(rows, columns=["path", "label", "source"])
 

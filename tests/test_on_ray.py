@@ -91,12 +91,34 @@ def assert_same_rows(found: pd.DataFrame, expected: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-4)
 
 
-def test_a_cluster_gives_the_rows_of_the_local_engine_though_a_worker_is_killed(
+def test_a_cluster_gives_the_rows_of_the_local_engine(
     cluster, folder, server, checkpoint, tmp_path, capsys, monkeypatch
 ):
+    pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install 'planetlib[openvino]'")
+    monkeypatch.chdir(folder)
+    addresses = [folder.as_uri(), f"{server}/red/red%200.png", f"{server}/red/gone.png", "nosuch://place/a.png"]
+    places, runtime = ["red", folder], ["--runtime", "openvino"]
+    local = predict(tmp_path / "local", checkpoint, *places, folder, folder / "red" / "red 0.png", *runtime)
+    capsys.readouterr()
+    options = "--engine ray --workers 1 --format parquet".split()
+    found = predict(tmp_path / "ray", checkpoint, *places, *addresses, *runtime, *options)
+    paths = local.path[:35].tolist() + [f"file://{path}" for path in local.path[35:-1]] + addresses[1:]
+    assert found.path.tolist() == paths and paths[0] == os.path.join("red", "empty.png")
+    assert_same_rows(found[:-2], local)
+    assert found.unknown_score.dtype == "float64" and found.unknown_score.isna().all()  # of numbers, though it has none
+    assert set(found.status[-2:]) == {"unreadable"} and found.error.iloc[-2] == "not found"
+    assert found.error.iloc[-1].startswith("cannot be fetched (")
+    plain = Classifier.load(checkpoint, device="cpu").predict(paths[:9], progress=False)
+    assert (found.confidence[:9] - plain.confidence).abs().max() > 0  # rounded otherwise than by torch
+    printed = capsys.readouterr()
+    assert f"{len(found)} pictures predicted: {tmp_path / 'ray' / 'predictions.parquet'}" in printed.out
+    assert printed.err.count("unreadable: ") == 1 + 2 * 2 + 2 and "empty.png: empty file" in printed.err
+
+
+@pytest.mark.campaign
+def test_a_worker_that_is_killed_costs_no_row(cluster, folder, checkpoint, tmp_path, monkeypatch):
     import psutil
 
-    pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install 'planetlib[openvino]'")
     write, killed = on_ray._write_parquet, []
 
     def write_and_kill(tables, path):
@@ -108,25 +130,13 @@ def test_a_cluster_gives_the_rows_of_the_local_engine_though_a_worker_is_killed(
                 killed[0].send_signal(signal.SIGKILL)
 
     monkeypatch.setattr(on_ray, "_write_parquet", write_and_kill)
-    monkeypatch.chdir(folder)
-    addresses = [folder.as_uri(), f"{server}/red/red%200.png", f"{server}/red/gone.png", "nosuch://place/a.png"]
-    places, runtime = ["red", *[folder] * 10], ["--runtime", "openvino"]
-    local = predict(tmp_path / "local", checkpoint, *places, folder, folder / "red" / "red 0.png", *runtime)
-    capsys.readouterr()
-    options = "--engine ray --workers 2 --format parquet".split()
-    found = predict(tmp_path / "ray", checkpoint, *places, *addresses, *runtime, *options)
+    places = [folder] * 20
+    local, options = (
+        predict(tmp_path / "local", checkpoint, *places),
+        "--engine ray --workers 2 --format parquet".split(),
+    )
+    assert_same_rows(predict(tmp_path / "ray", checkpoint, *places, *options), local)
     assert killed and not killed[0].is_running()
-    paths = local.path[:269].tolist() + [f"file://{path}" for path in local.path[269:-1]] + addresses[1:]
-    assert found.path.tolist() == paths and paths[0] == os.path.join("red", "empty.png")
-    assert_same_rows(found[:-2], local)
-    assert found.unknown_score.dtype == "float64" and found.unknown_score.isna().all()  # of numbers, though it has none
-    assert set(found.status[-2:]) == {"unreadable"} and found.error.iloc[-2] == "not found"
-    assert found.error.iloc[-1].startswith("cannot be fetched (")
-    plain = Classifier.load(checkpoint, device="cpu").predict(paths[:9], progress=False)
-    assert (found.confidence[:9] - plain.confidence).abs().max() > 0  # rounded otherwise than by torch
-    printed = capsys.readouterr()
-    assert f"{len(found)} pictures predicted: {tmp_path / 'ray' / 'predictions.parquet'}" in printed.out
-    assert printed.err.count("unreadable: ") == 1 + 11 * 2 + 2 and "empty.png: empty file" in printed.err
 
 
 @pytest.mark.campaign
