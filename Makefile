@@ -54,8 +54,8 @@ lab: install
 	test -d $(WORKSPACES) || echo '$(STORY)' | $(BIN)/jupyter lab workspaces import -
 	$(if $(DATA),PLANETLIB_DATA="$(abspath $(DATA))") $(if $(BACKBONE),PLANETLIB_BACKBONE=$(BACKBONE)) $(BIN)/jupyter lab --ip=127.0.0.1 $(LAB)
 
-# Three processes: two of one thread for the tests, the browser first, where a file of tests, and all that drive the browser,
-# stay in one of them; and one for the notebooks, a cell after the other, which takes the longest and so has two threads.
+# Three processes of one thread each: two for the tests, the browser first, where a file of tests, and all that drive the
+# browser, stay in one of them; and one for the notebooks, a cell after the other.
 test: .venv/installed-for-tests
 	$(MAKE) --jobs=2 --output-sync tests stored
 
@@ -63,7 +63,7 @@ tests:
 	$(PYTEST) -n 2 --dist loadgroup --no-loadscope-reorder
 
 stored:
-	OMP_NUM_THREADS=2 $(NBVAL)
+	OMP_NUM_THREADS=1 $(NBVAL)
 
 reproducible: .venv/installed-for-tests
 	OMP_NUM_THREADS=1 $(NBVAL)
