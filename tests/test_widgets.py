@@ -18,6 +18,7 @@ from planetlib.images import read_image
 from planetlib.settings import Settings
 from planetlib.transforms import draw_augmented, fit_to_square, make_training_transform, to_picture
 from planetlib.widgets import ActivationExplorer, AugmentationStudio, LabelReview, OwnPicture, PredictionsBrowser
+from planetlib.widgets.explain import _draw_bars
 from planetlib.widgets.panel import SIDE
 
 
@@ -358,3 +359,8 @@ def test_without_a_kernel_a_still_picture_with_a_sentence_takes_its_place(studio
         assert "A still picture: open this notebook in JupyterLab" in metadata["image/png"]["alt"]
         assert bundle["text/plain"] == repr(panel)
         assert "application/vnd.jupyter.widget-view+json" in bundle
+
+
+def test_names_of_classes_beside_their_bars_are_text():
+    bars = _draw_bars(pd.Series({"prob_<img src=x>": 1.0}), "mars")
+    assert "<img" not in bars and "&lt;img src=x&gt;" in bars
