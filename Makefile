@@ -18,14 +18,13 @@ AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2
 
 # Threads wait for each other without spinning: where others keep the cores busy, spinning takes five times as long.
 export OMP_WAIT_POLICY ?= PASSIVE
-export JUPYTERLAB_WORKSPACES_DIR := $(WORKSPACES)
 
 # JupyterLab asks nobody whether it may fetch news; one's own settings still go before this.
 NO_NEWS := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
 # It opens with the first notebook and, to its left, the contents; how one leaves it is how one finds it again.
-FIRST := notebook:01_explore_and_augment.ipynb
-STORY := {"metadata": {"id": "default"}, "data": {"$(FIRST)": {"data": {"path": "$(FIRST:notebook:%=%)", "factory": "Notebook"}}, \
-	"layout-restorer:data": {"main": {"dock": {"type": "tab-area", "currentIndex": 0, "widgets": ["$(FIRST)"]}, "current": "$(FIRST)"}, \
+FIRST := 01_explore_and_augment.ipynb
+STORY := {"metadata": {"id": "default"}, "data": {"notebook:$(FIRST)": {"data": {"path": "$(FIRST)", "factory": "Notebook"}}, \
+	"layout-restorer:data": {"main": {"dock": {"type": "tab-area", "currentIndex": 0, "widgets": ["notebook:$(FIRST)"]}, "current": "notebook:$(FIRST)"}, \
 	"left": {"collapsed": false, "current": "@jupyterlab/toc:plugin", "widgets": ["filebrowser", "@jupyterlab/toc:plugin"]}, \
 	"relativeSizes": [0.2, 0.8, 0]}}}
 
@@ -47,6 +46,7 @@ run: install
 	$(BIN)/planetlib notebooks --out reports $(if $(DATA),--data "$(DATA)") $(if $(BACKBONE),--backbone $(BACKBONE))
 
 # Copies, made where there are none: what is saved in them is no change to the project. Delete one to have it anew.
+lab: export JUPYTERLAB_WORKSPACES_DIR := $(WORKSPACES)
 lab: install
 	mkdir -p $(LAB) .venv/share/jupyter/lab/settings
 	echo '$(NO_NEWS)' > .venv/share/jupyter/lab/settings/overrides.json

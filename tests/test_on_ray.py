@@ -131,10 +131,8 @@ def test_a_worker_that_is_killed_costs_no_row(cluster, folder, checkpoint, tmp_p
 
     monkeypatch.setattr(on_ray, "_write_parquet", write_and_kill)
     places = [folder] * 20
-    local, options = (
-        predict(tmp_path / "local", checkpoint, *places),
-        "--engine ray --workers 2 --format parquet".split(),
-    )
+    options = "--engine ray --workers 2 --format parquet".split()
+    local = predict(tmp_path / "local", checkpoint, *places)
     assert_same_rows(predict(tmp_path / "ray", checkpoint, *places, *options), local)
     assert killed and not killed[0].is_running()
 

@@ -61,7 +61,9 @@ def annotate_picture(row, side: int = 512) -> Image.Image:
     return _add_answer(fit_or_blank(row.path, side), row)
 
 
-def draw_explanation(picture: np.ndarray, overlay: np.ndarray, row: pd.Series, explained: str, side: int = 360):
+def draw_explanation(
+    picture: np.ndarray, overlay: np.ndarray, row: pd.Series, explained: str, side: int = 360
+) -> Image.Image:
     """A picture with its answer, its map, and the probabilities of the likeliest classes beside each other.
 
     Picture and map, `overlay`, are uint8 (H, W, 3); `row` is of the predictions table; the map is of `explained`.
