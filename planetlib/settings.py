@@ -34,7 +34,9 @@ class Settings:
     data: Path
     run: Path
     figures: Path
-    backbone: str = _choice("efficientnet_lite0", "efficientnet_lite0, efficientnet_b3, resnet50 or ensemble")
+    backbone: str = _choice(
+        "efficientnet_lite0", "efficientnet_lite0, efficientnet_lite2, efficientnet_b3, resnet50 or ensemble"
+    )
     weights: str = _choice("imagenet", "of the backbone at first: imagenet or random", among=("imagenet", "random"))
     head: str = _choice("linear", "linear, or reference (1024, 512, ReLU, Dropout)", among=("linear", "reference"))
     image_size: int | None = _choice(None, "side of the square the network sees, in pixels", 32, 4096)

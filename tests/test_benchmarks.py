@@ -27,7 +27,9 @@ from benchmarks import (
 from benchmarks.tables import average_seeds
 from planetlib.classify import Classifier
 from planetlib.data import check_samples, find_samples, split_samples
+from planetlib.draw.planets import draw_planet
 from planetlib.files.tables import write_table
+from planetlib.settings import load_settings
 
 EPOCHS = {"ours": 3, "ours-quick": 3, "reference": 2, "fastai": 2}
 
@@ -128,6 +130,31 @@ def test_a_recipe_is_scored_on_every_set(trained_run, samples, strange):
     wrong = dict.fromkeys(classes.set, 0) | mistakes.groupby("set").images.sum().to_dict()
     for name, part in classes.groupby("set"):
         assert right[name] + wrong[name] == pytest.approx(part.images.sum())
+
+
+def test_a_recipe_is_reported_where_it_was_not_chosen():
+    rows = [("vivid", 0, 90, 80, 60), ("vivid", 1, 92, 80, 60), ("plain", 0, 70, 90, 90), ("plain", 1, 70, 90, 92)]
+    names = [f"{name}, balanced" for name in robustness.ELSEWHERE]  # renders, photos, websites
+    scores = pd.DataFrame([*rows, (*robustness.EXTENDED, 0, 99, 99, 99)], columns=["recipe", "seed", *names])
+    table = robustness.choose_without(scores).splitlines()[2:]
+    assert table == [
+        "| renders, balanced | plain | 90.5 | 70.0 |",  # vivid, at 91, was not to be had
+        "| photos, balanced | plain | 80.5 | 90.0 |",
+        "| websites, balanced | vivid | 85.5 | 60.0 |",
+    ]
+
+
+def test_a_part_of_the_drawing_is_left_out_while_a_variant_trains(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(
+        robustness, "train_phase", lambda *given, **more: (drawn.append(draw_planet("mars", 32)), False)
+    )
+    samples = pd.DataFrame({"path": ["a"]})
+    for variant in ("robust", "no maps", "no photography"):
+        robustness.train_variant(variant, load_settings(run=tmp_path), samples)
+    whole, flat, plain = (pictures[0].image for pictures in zip(*[iter(drawn)] * 2))
+    assert (whole != flat).any() and (whole != plain).any() and (flat != plain).any()
+    assert (draw_planet("mars", 32).image == whole).all()
 
 
 def test_who_is_taken_for_whom_is_counted_over_seeds():

