@@ -126,13 +126,17 @@ class Classifier:
         return (logits / self.checkpoint.temperature).softmax(1), unknown
 
     def predict(
-        self, paths: Iterable, labels: Iterable[str] | None = None, batch_size: int = 32, progress: bool = True
+        self,
+        paths: Iterable | str | os.PathLike,
+        labels: Iterable[str] | None = None,
+        batch_size: int = 32,
+        progress: bool = True,
     ) -> pd.DataFrame:
         """The predictions table of image files; one that cannot be read gives a row that says so.
 
-        `labels` are their true classes, "" where nobody knows.
+        `labels` are their true classes, "" where nobody knows. A single path is one picture.
         """
-        paths = [str(path) for path in paths]
+        paths = [str(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
         labels = [""] * len(paths) if labels is None else list(labels)
         tables = []
         with progress_bar(None, progress, desc="predicting", total=len(paths), unit="image", leave=False) as bar:

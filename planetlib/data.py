@@ -96,7 +96,7 @@ def read_folder_samples(folder: str | os.PathLike, table: str | os.PathLike) -> 
     """
     folder = Path(folder).resolve()
     paths = [Path(path) for path in read_samples(table, reviewed=False).path]
-    if not all(path.is_relative_to(folder) for path in paths):
+    if not all(folder in path.parents for path in paths):
         raise DataError(f"{table}: lists pictures from elsewhere than {folder}", do="take that folder or another run")
     there, listed = set(find_samples(folder).label), {path.relative_to(folder).parts[0] for path in paths}
     if there != listed:

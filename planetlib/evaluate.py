@@ -159,7 +159,8 @@ def write_evaluation(evaluation: Evaluation, predictions: pd.DataFrame, folder: 
     """Writes `predictions.csv, report.csv, report.json, confusion.csv, calibration.csv` into a folder."""
     write_table(predictions, Path(folder, "predictions.csv"))
     write_table(evaluation.by_class.rename_axis("class").reset_index(), Path(folder, "report.csv"))
-    write_table(evaluation.confusion.reset_index(), Path(folder, "confusion.csv"))
+    first = "true" if "true" not in evaluation.confusion else "true class"  # a class may be called so
+    write_table(evaluation.confusion.reset_index(names=first), Path(folder, "confusion.csv"))
     write_table(evaluation.calibration, Path(folder, "calibration.csv"))
     report = {**evaluation.summary, "classes": evaluation.by_class.to_dict("index")}
     with open_whole(Path(folder, "report.json")) as file:

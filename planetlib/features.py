@@ -32,7 +32,7 @@ from planetlib.transforms import RECIPES, make_training_transform
 #: of each planet and each kind of outliers, one is drawn for validation to so many for training
 DRAWN_PER_VALIDATION = 8
 #: raised whenever the same settings and pictures would give other features: what draws, augments or passes changed
-FEATURES_FORMAT = 4
+FEATURES_FORMAT = 5
 #: drawn pictures of these numbers and on are for validation
 VALIDATION_FROM = 50_000
 #: strength of drawn pictures' augmentation, as a share of the others': they are photographed in many ways already
@@ -48,7 +48,8 @@ def clear_features(run: str | os.PathLike) -> None:
 
 def outlier_kinds(class_names: list[str], settings: Settings) -> list[str]:
     """The kinds of outliers a run learns beside its classes; a class of the user's is none of them."""
-    return [kind for kind in OUTLIERS if kind not in class_names] if settings.outliers else []
+    names = {name.lower() for name in class_names}
+    return [kind for kind in OUTLIERS if kind not in names] if settings.outliers else []
 
 
 class FrozenFeatures:
@@ -78,7 +79,7 @@ class FrozenFeatures:
         names, self.kinds = self.class_names, outlier_kinds(self.class_names, settings)
         fewer = DRAWN_PER_VALIDATION if self.validation else 1
         self.drawn, self.outliers = (math.ceil(count / fewer) for count in (settings.drawn, settings.outliers))
-        self.planets = [name for name in names if name in PLANETS and settings.drawn]
+        self.planets = [name for name in names if name.lower() in PLANETS and settings.drawn]
         numbers = [names.index(label) for label in self.part.label]
         numbers += [names.index(name) for name in self.planets for _ in range(self.drawn)]
         numbers += [len(names) + number for number in range(len(self.kinds)) for _ in range(self.outliers)]
@@ -103,7 +104,8 @@ class FrozenFeatures:
         settings, files = self.settings, len(self.part)
         parts = [np.empty((0, self.size, self.size, 3), np.uint8)]
         if self.planets:
-            parts.append(draw_planets(self.planets, self._numbers(number, self.drawn), self.size, settings.seed).image)
+            planets = [name.lower() for name in self.planets]
+            parts.append(draw_planets(planets, self._numbers(number, self.drawn), self.size, settings.seed).image)
         if self.kinds:
             parts.append(draw_outliers(self.kinds, self._numbers(number, self.outliers), self.size, settings.seed))
         transform = make_training_transform(settings.recipe, self.size, settings.strength, MILD)
@@ -119,14 +121,19 @@ class FrozenFeatures:
         """A view: for each backbone maps (N, C, H, W), float32 or bfloat16, and class numbers (N,)."""
         digest = hashlib.sha256(repr([number, *self._depends_on]).encode()).hexdigest()[:24]
         paths = [self.folder / f"{digest}_{name}.npy" for name in self.model.backbones]
-        if not all(path.exists() for path in paths):
+        try:
+            maps = self._read_maps(paths)
+        except (FileNotFoundError, ValueError, EOFError):  # not there yet, or damaged
             self._pass_view(number, paths)
-        # Copy-on-write: torch wants memory that it may write to.
-        maps = [_as_maps(np.load(path, mmap_mode="c" if self.kept else None)) for path in paths]
+            maps = self._read_maps(paths)
         if not self.kept:
             for path in paths:
                 path.unlink()
         return TensorDataset(*maps, self.labels)
+
+    def _read_maps(self, paths: list[Path]) -> list[Tensor]:
+        # Copy-on-write: torch wants memory that it may write to.
+        return [_as_maps(np.load(path, mmap_mode="c" if self.kept else None)) for path in paths]
 
     def embed(self, number: int, model: Network) -> tuple[Tensor, Tensor]:
         """A view passed through the tail of a model as well: features (N, F) and (N, S) of `Network.embed`, float32."""

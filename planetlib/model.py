@@ -344,7 +344,9 @@ def choose_device(device: str = "auto") -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.empty(0, device=device).device
+        probe = torch.zeros(1, device=device)
+        probe.tolist()  # not every one that torch names holds values
+        return probe.device
     except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
         said = str(error).splitlines()[0]
         raise PlanetlibError(f"cannot use the device '{device}' ({said})", do="try 'auto'") from error

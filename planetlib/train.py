@@ -11,7 +11,7 @@ import reprlib
 import sys
 import time
 from collections.abc import Iterable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -216,8 +216,9 @@ class Phase:
 
         path = self.run / "history.csv"
         self.history = pd.DataFrame({"phase": [""], "epoch": [0]})[:0]  # no rows, but types: epochs are whole numbers
-        if path.is_file() and list(written := pd.read_csv(path)) == HISTORY:  # else of another version
-            self.history = written
+        with suppress(FileNotFoundError, ValueError):  # it may be damaged
+            if list(written := pd.read_csv(path)) == HISTORY:  # else of another version
+                self.history = written
         self.epoch, self.best_epoch, self.best_loss = 0, 0, float("inf")
 
     def _make_model(self) -> Network:
@@ -254,6 +255,9 @@ class Phase:
 
     def restore(self) -> None:
         """Takes up the state of the last whole epoch."""
+        if not self.best_path.is_file():
+            said = f"{self.best_path}: not there, though where its training stands is; expected both"
+            raise CheckpointError(said, do="--overwrite starts anew")
         state = read_state(self.state_path)
         try:
             self._require_same(state["choices"], self.choices)

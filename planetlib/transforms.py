@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from planetlib import require_known
+from planetlib import PlanetlibError, require_known
 
 RECIPES = {
     # The whole picture, aspect kept: a planet stays round. A body in the sky has no upright: every angle is drawn.
@@ -30,7 +30,12 @@ def fit_to_square(image: np.ndarray, size: int, fit: str = "pad") -> np.ndarray:
     """Resizes a picture, uint8 (H, W, 3), to uint8 (size, size, 3).
 
     `pad` keeps the aspect and centres the picture on black; `squash` does not keep the aspect.
+
+    Raises:
+        PlanetlibError: an array that is no such picture; one of 0–1 would be taken for a black one without a word.
     """
+    if image.dtype != np.uint8 or image.shape[2:] != (3,):
+        raise PlanetlibError(f"got a picture of {image.dtype} {image.shape}; expected uint8 (H, W, 3)")
     top, left, height, width = content_box(image.shape[:2], size, fit)
     shrinks = height * width < image.shape[0] * image.shape[1]
     # Averaging over areas is the only one of OpenCV's resizers that does not alias when it shrinks.

@@ -95,6 +95,19 @@ def test_no_inputs_give_the_same_columns_and_no_rows(classifier):
     assert list(classifier.stream([])) == []
 
 
+def test_a_single_path_is_one_picture(classifier, paths):
+    for path in (paths[0], Path(paths[0])):
+        assert classifier.predict(path).path.tolist() == paths[:1]
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda picture: picture / 255, lambda picture: picture[..., 0], lambda picture: picture[..., [0, 0]]]
+)
+def test_an_array_that_is_no_picture_is_told(spoil, classifier):
+    with pytest.raises(PlanetlibError, match=r"got a picture of .*; expected uint8 \(H, W, 3\)"):
+        classifier.predict_picture(spoil(np.full((40, 40, 3), 200, np.uint8)))
+
+
 def test_as_many_labels_as_paths_are_asked_for(classifier, paths):
     with pytest.raises(ValueError, match="shorter"):
         classifier.predict(paths[:3], ["red"], progress=False)

@@ -286,6 +286,42 @@ def test_overwrite_starts_anew(run, finished, fixture_folder, tmp_path):
     assert not (tmp_path / "run" / "finetune.safetensors").exists()
 
 
+def test_a_refused_overwrite_changes_nothing(run, finished, fixture_folder, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    order = ["train", "--data", fixture_folder, "--run", tmp_path / "run", *TINY, "--phase", "finetune", "--overwrite"]
+    before = contents(tmp_path / "run")
+    assert "image_size 64 (now 96)" in run(*order, "--image-size", 96).refused()
+    assert contents(tmp_path / "run") == before
+
+
+def test_checkpoints_without_their_states_are_a_run_and_states_without_a_checkpoint_are_told(
+    run, finished, fixture_folder, tmp_path
+):
+    order = ["train", "--data", fixture_folder, "--run", tmp_path / "run", *TINY]
+    for lost, more, told in (
+        ("_state.pt", [], "holds a run"),
+        (".safetensors", ["--resume"], "--overwrite starts anew"),
+    ):
+        shutil.copytree(finished, tmp_path / "run")
+        for phase in ("head", "finetune"):
+            (tmp_path / "run" / f"{phase}{lost}").unlink()
+        before = contents(tmp_path / "run")
+        assert told in run(*order, *more).refused() and contents(tmp_path / "run") == before
+        shutil.rmtree(tmp_path / "run")
+
+
+def test_a_history_that_was_damaged_is_begun_anew(run, finished, fixture_folder, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / "history.csv").write_bytes(b"\xff\xfe")
+    assert run("train", "--data", fixture_folder, "--run", tmp_path / "run", *TINY, "--resume").code == 0
+    assert contents(tmp_path / "run")["history.csv"] == contents(finished)["history.csv"]
+
+
+def test_a_run_inside_the_folder_of_classes_is_refused(run, fixture_folder):
+    message = run("train", "--data", fixture_folder, "--run", fixture_folder / "run", *TINY).refused()
+    assert "would be a class" in message and not (fixture_folder / "run" / "samples.csv").exists()
+
+
 def test_an_unreadable_picture_is_named_and_resuming_with_other_classes_is_refused(run, spoilt, tmp_path):
     order = ["train", "--data", spoilt, "--run", tmp_path / "run", "--phase", "head", *TINY]
     answer = run(*order)
@@ -309,7 +345,7 @@ def test_a_learning_rate_that_diverges_is_told(run, fixture_folder, tmp_path):
 
 
 def test_crossval_prints_an_interval_and_goes_on_where_it_stopped_unless_elsewhere(run, fixture_folder, tmp_path):
-    order = ["crossval", "--data", fixture_folder, "--run", tmp_path, "--folds", 2, "--seeds", 3, *TINY]
+    order = ["crossval", "--data", fixture_folder, "--run", tmp_path, "--folds", 2, "--seeds", 3, 3, *TINY]
     first = run(*order)
     assert first.code == 0 and "% Wilson interval " in first.out and "(24 images" in first.out
     assert " accuracy  calibration_error  mean_confidence_when_wrong  called_unknown\n    3 " in first.out
@@ -326,7 +362,7 @@ def test_crossval_prints_an_interval_and_goes_on_where_it_stopped_unless_elsewhe
 # evaluate
 
 
-WRITTEN = {"predictions.csv", "report.csv", "report.json", "confusion.csv", "calibration.csv", "confusion.png",
+WRITTEN = {LOCK, "predictions.csv", "report.csv", "report.json", "confusion.csv", "calibration.csv", "confusion.png",
            "confusion_normalised.png", "class_accuracy.png", "calibration.png", "predictions.png"}  # fmt: skip
 
 
@@ -376,6 +412,17 @@ def test_evaluate_of_a_folder_deals_it_as_the_training_did(is_old, run, finished
     samples, written = pd.read_csv(finished / "samples.csv"), pd.read_csv(tmp_path / "out" / "predictions.csv")
     dealt = [Path(p).name for p in samples.path[samples.split == "test"]]
     assert [Path(p).name for p in written.path] == [*dealt, "v.png"]  # it has seen no venus, so all are test pictures
+
+
+def test_evaluate_leaves_out_what_the_run_was_trained_on_though_its_folder_has_grown(run, finished, spoilt, tmp_path):
+    for name in ("red 90.png", "red 91.png"):  # the classes are dealt otherwise now
+        Image.effect_noise((64, 64), 50).convert("RGB").save(spoilt / "red" / name)
+    order = ["evaluate", "--run", finished, "--data", spoilt, "--out", tmp_path / "out", "--no-audit"]
+    answer = run(*order)
+    samples, tested = pd.read_csv(finished / "samples.csv"), pd.read_csv(tmp_path / "out" / "predictions.csv")
+    learnt = {Path(path).name for path in samples.path[samples.split != "test"]}
+    assert "left out, as the run was trained on them: 2 pictures\n" in answer.out
+    assert len(tested) == 2 and not learnt & {Path(path).name for path in tested.path}
 
 
 def test_evaluate_of_strangers_alone_is_refused(run, trained_run, fixture_folder, tmp_path):
@@ -445,6 +492,14 @@ def test_predict_draws_a_sample_or_all_or_nothing(choice, drawn, predict, fixtur
     assert found == [f"{index:06d}_red {index}.jpg" for index in range(drawn)]
     assert (f"\n{drawn} of them drawn: " if drawn else "8 pictures predicted: ") in answer.out
     assert drawn or names(tmp_path / "out") == [LOCK, "predictions.csv"]
+
+
+def test_predict_does_not_predict_what_it_has_drawn_and_takes_away_what_it_drew_before(predict, nested, tmp_path):
+    drawn = tmp_path / "out" / "pictures"
+    for _ in range(2):
+        _, table = predict(tmp_path)  # which holds the folder of the answers
+        assert len(table) == len(names(drawn)) == 5
+    assert len(predict(nested / "red")[1]) == len(names(drawn)) == 1
 
 
 def test_predict_answers_on_the_screen_for_the_first_pictures(predict, fixture_folder, tmp_path, monkeypatch):

@@ -147,6 +147,17 @@ def test_written_files_can_be_read_back(evaluation, tmp_path):
     pd.testing.assert_frame_equal(read["calibration.csv"], evaluation.calibration)
 
 
+def test_a_class_may_be_called_true(tmp_path):
+    table = pd.DataFrame(
+        [("true", "true", 0.9, "ok"), ("false", "true", 0.6, "ok")],
+        columns=["label", "predicted", "confidence", "status"],
+    )
+    table = table.assign(path="a", unknown_score=np.nan, prob_true=table.confidence, prob_false=1 - table.confidence)
+    write_evaluation(evaluate_predictions(table), table, tmp_path)
+    confusion = pd.read_csv(tmp_path / "confusion.csv", dtype={"true class": str})
+    assert confusion.to_numpy().tolist() == [["false", 0, 1], ["true", 0, 1]]
+
+
 @pytest.mark.parametrize("rows", [ROWS, [("earth", "earth", 1.0, "ok")]], ids=["some wrong", "none wrong"])
 def test_the_json_report_is_valid_and_complete(rows, tmp_path):
     evaluation = evaluate_predictions(make_predictions(rows))

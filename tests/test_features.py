@@ -74,6 +74,24 @@ def test_the_users_own_class_is_no_kind_of_outlier(settings):
     assert "venus" in OUTLIERS and outlier_kinds(["blue"], settings.replace(outliers=0)) == []
 
 
+def test_names_of_planets_and_strangers_may_begin_with_capitals(make, samples, settings):
+    assert "venus" not in outlier_kinds(["Mars", "VENUS"], settings)
+    small, large = (
+        make(table=samples.assign(label=samples.label.replace("red", name)), drawn=2) for name in ("mars", "Mars")
+    )
+    assert [len(features.planets) for features in (small, large)] == [1, 1]
+    pictures = [torch.stack([image for image, _ in features.augment_drawn(0)]) for features in (small, large)]
+    assert torch.equal(*pictures)
+
+
+@pytest.mark.parametrize("length", [0, 60, -5])
+def test_kept_features_that_were_damaged_are_made_anew(length, make, settings):
+    first = make().load(0).tensors[0].clone()
+    path = next((settings.run / "features").iterdir())
+    path.write_bytes(path.read_bytes()[:length])
+    assert torch.equal(make().load(0).tensors[0], first)
+
+
 def test_what_is_kept_is_read_not_made_anew(make, monkeypatch):
     first = make().load(0).tensors[0].clone()
     monkeypatch.setattr(FrozenFeatures, "pixels", property(lambda self: pytest.fail("decoded again")))

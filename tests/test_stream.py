@@ -89,6 +89,20 @@ def test_wherever_a_write_was_cut_it_ends_the_same_bytes(classifier, inputs, who
     assert sorted(set(asked)) == [0, 2, 5, 8]  # whole batches are kept, and of the last one nothing or all
 
 
+@pytest.mark.parametrize(
+    "end, damage",
+    [("journal", lambda content: b""), ("journal", lambda content: b"7\n"), ("journal", lambda content: b"\xff{\n"),
+     ("journal", lambda content: content + b"x\n"), ("part", lambda content: b"\xff" * len(content))],
+)  # fmt: skip
+def test_what_is_damaged_is_told_and_left_as_it_is(end, damage, classifier, inputs, stopped):
+    path = Path(f"{stopped}.{end}")
+    path.write_bytes(damage(path.read_bytes()))
+    before = path.read_bytes()
+    with pytest.raises(PlanetlibError, match=f"{path.name}: damaged .*leave --resume out"):
+        resume(stopped, classifier, inputs)
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize("differing", ["inputs", "batch_size", "checkpoint", "versions", "precision", "runtime"])
 def test_rows_that_were_made_otherwise_are_refused(differing, classifier, inputs, stopped, trained_run, monkeypatch):
     before = Path(f"{stopped}.part").read_bytes()

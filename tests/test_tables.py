@@ -153,3 +153,13 @@ def test_a_mark_written_by_hand_is_checked(table):
     path.write_text(path.read_text(encoding="utf-8").replace("keep", "kept"), encoding="utf-8")
     with pytest.raises(DataError, match="marks.csv: got the marks kept; expected keep, relabel, exclude"):
         read_samples(table)
+
+
+def test_of_two_marks_for_a_picture_the_later_holds_and_a_new_label_is_asked_for(table, samples):
+    path, head = table.with_name("marks.csv"), "sha256,path,label,mark,new_label\n"
+    lines = [f"{samples.sha256[0]},a.png,{samples.label[0]},{said}\n" for said in ("exclude,", "relabel,pink")]
+    path.write_text(head + "".join(lines), encoding="utf-8")
+    assert read_samples(table).label[0] == "pink" and len(read_samples(table)) == len(samples)
+    path.write_text(head + lines[1].replace("pink", ""), encoding="utf-8")
+    with pytest.raises(DataError, match="marks.csv: got no new_label for a.png; expected a class"):
+        read_samples(table)

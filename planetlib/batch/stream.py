@@ -93,8 +93,11 @@ def _describe(classifier: Classifier, inputs: list[tuple[str, str]], batch_size:
 
 def _read_journal(journal: Path, part: Path, made_from: dict) -> list[int]:
     """Where the pieces that are there end, in bytes. Raises PlanetlibError where they are made from something else."""
-    first, *lines = journal.read_text(encoding="utf-8").split("\n")[:-1]  # what follows the last end of line is torn
-    then = json.loads(first)
+    try:
+        first, *lines = journal.read_text(encoding="utf-8").split("\n")[:-1]  # the last may be torn
+        then, ends = dict(json.loads(first)), list(map(int, lines))
+    except (ValueError, TypeError) as error:
+        raise _tell_damaged(journal, error) from error
     differing = [f"{name} {then.get(name)} (now {now})" for name, now in made_from.items() if then.get(name) != now]
     if differing:
         raise PlanetlibError(
@@ -102,12 +105,19 @@ def _read_journal(journal: Path, part: Path, made_from: dict) -> list[int]:
             do="give the same, or leave --resume out to start anew",
         )
     size = part.stat().st_size  # after a power cut it may have less than was written
-    return [end for end in map(int, lines) if end <= size]
+    return [end for end in ends if end <= size]
+
+
+def _tell_damaged(path: Path, error: Exception) -> PlanetlibError:
+    return PlanetlibError(f"{path}: damaged ({error})", do="leave --resume out to start anew")
 
 
 def _read_rows(part: Path, inputs: list[tuple[str, str]]) -> pd.DataFrame:
-    table = restore(pd.read_csv(part, dtype=str, keep_default_na=False))
-    numbers = table.columns.difference(WORDS)
-    table[numbers] = table[numbers].replace("", "nan").astype(float)
-    paths, labels = zip(*inputs[: len(table)])
-    return table.assign(path=paths, label=labels)
+    try:
+        table = restore(pd.read_csv(part, dtype=str, keep_default_na=False))
+        numbers = table.columns.difference(WORDS)
+        table[numbers] = table[numbers].replace("", "nan").astype(float)
+        paths, labels = zip(*inputs[: len(table)])
+        return table.assign(path=paths, label=labels)
+    except ValueError as error:
+        raise _tell_damaged(part, error) from error

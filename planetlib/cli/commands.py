@@ -5,6 +5,7 @@ itself, so that --help is quick.
 """
 
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -75,12 +76,13 @@ def train(options) -> int:
     device = choose_device(settings.device)
     print(f"computing on {device}, frozen stages in {choose_precision(settings.precision, device)}, channels last")
     phases = PHASES if options.phase == "both" else (options.phase,)
-    is_there = (settings.run / f"{phases[0]}_state.pt").exists()
+    is_there = any((settings.run / f"{phases[0]}{end}").exists() for end in (".safetensors", "_state.pt"))
     if options.resume and options.overwrite or is_there and not options.resume and not options.overwrite:
         got = f"{settings.run}: {'holds a run' if is_there else 'got both'}"
         raise PlanetlibError(f"{got}; expected either --resume, to go on with it, or --overwrite, to start anew")
     table, code = settings.run / "samples.csv", 0
-    if processes.rank == 0 and (options.overwrite or not table.exists()):
+    # Finetune goes on from a head, and so with the pictures of that.
+    if processes.rank == 0 and (options.overwrite and phases[0] == PHASES[0] or not table.exists()):
         code = _make_samples(settings, table, options.audit)
     processes.wait()
     samples = read_folder_samples(settings.data, table)
@@ -111,7 +113,7 @@ def crossval(options) -> int:
     table = settings.run / "samples.csv"
     code = 0 if table.exists() else _make_samples(settings, table, options.audit)
     samples = read_folder_samples(settings.data, table)
-    scores, predictions = cross_validate(settings, samples, options.folds, options.seeds)
+    scores, predictions = cross_validate(settings, samples, options.folds, sorted(set(options.seeds)))
     print(scores.round(4).to_string(index=False))
     print(score_seeds(predictions).round(4).to_string(index=False, na_rep=""))
     print(describe_scores(scores))
@@ -135,6 +137,7 @@ def evaluate(options) -> int:
     from planetlib.data import TEST_SHARE, find_samples, split_samples
     from planetlib.evaluate import choose_pictures, evaluate_predictions, undo_temperature, write_evaluation
     from planetlib.files.tables import read_samples
+    from planetlib.files.whole import lock_folder
     from planetlib.show.card import add_evaluation
     from planetlib.show.figures import save_evaluation
 
@@ -148,13 +151,16 @@ def evaluate(options) -> int:
             test_share = recipe.get("test_share", TEST_SHARE)  # one made before there was a choice
             code, known = _report_unreadable(checked), split_samples(checked, recipe["seed"], test_share)
         known = known[known.split == "test"]
+        if options.data is not None:
+            known = _leave_out_learnt(known, run / "samples.csv")
     shown = pd.concat([known, strangers])  # of these it has seen none, so all of them are test pictures
     predictions = classifier.predict(shown.path, shown.label)
     evaluation = evaluate_predictions(predictions)
     uncalibrated = evaluate_predictions(undo_temperature(predictions, classifier.checkpoint.temperature))
     out = options.out or run / "evaluation"
-    write_evaluation(evaluation, predictions, out)
-    save_evaluation(evaluation, predictions, out, uncalibrated, classifier.checkpoint.unknown_threshold)
+    with lock_folder(out):
+        write_evaluation(evaluation, predictions, out)
+        save_evaluation(evaluation, predictions, out, uncalibrated, classifier.checkpoint.unknown_threshold)
     if options.run.is_dir():  # the card is that of the folder's last phase; a file may be of an earlier one
         name = f"{options.split} pictures" + (f" of {options.data.resolve().name}" if options.data else "")
         add_evaluation(run, name, evaluation, uncalibrated)
@@ -200,7 +206,7 @@ def _predict_here(options) -> int:
     from planetlib.files.progress import progress_bar
 
     classifier, out = Classifier.load(options.run, device=options.device), options.out / "predictions.csv"
-    pairs = gather_inputs(options.inputs, classifier.class_names)
+    pairs = _leave_out_drawn(gather_inputs(options.inputs, classifier.class_names), options.out)
     use_runtime(classifier, options.runtime, len(pairs))
     drawn = {"all": len(pairs), "sample": SAMPLE_PICTURES, "none": 0}[options.pictures or "sample"]
     kept, code, done, most = [], 0, 0, max(drawn, SHOWN)
@@ -229,6 +235,12 @@ def _predict_here(options) -> int:
         places = f"{options.out / 'pictures'}, {options.out / 'contact_sheet.png'}"
         print(f"{min(drawn, len(pairs))} of them drawn: {places}")
     return code
+
+
+def _leave_out_drawn(pairs: list[tuple[str, str]], out: Path) -> list[tuple[str, str]]:
+    """Inputs without what an earlier call has drawn of them, unless there is nothing else."""
+    ours = os.path.join(os.path.abspath(out), "")
+    return [pair for pair in pairs if not os.path.abspath(pair[0]).startswith(ours)] or pairs
 
 
 def _predict_on_ray(options) -> int:
@@ -332,6 +344,10 @@ def notebooks(options) -> int:
 
 def _make_settings(options):
     changes = {name: getattr(options, name, None) for name in CHOICES}
+    if options.data.resolve() in options.run.resolve().parents:
+        raise PlanetlibError(
+            f"{options.run}: lies in {options.data}, and would be a class there; expected another place"
+        )
     return load_settings(options.profile, data=options.data, run=options.run, **changes)
 
 
@@ -356,6 +372,21 @@ def _check(samples, audit: bool):
     from planetlib.study.copies import audit_samples
 
     return audit_samples(check_samples(samples))
+
+
+def _leave_out_learnt(test, table: Path):
+    """Of pictures that are to test a run those that it was not trained on: its folder may have changed since."""
+    from planetlib.files.tables import DataError, read_samples
+
+    if not table.is_file():
+        return test
+    samples = read_samples(table)
+    learnt = test.sha256.isin(samples.sha256[samples.split != "test"])
+    if learnt.all():
+        raise DataError(f"{table}: lists all {_count(len(test))} of the test for training; expected others")
+    if learnt.any():
+        print(f"left out, as the run was trained on them: {_count(learnt.sum())}")
+    return test[~learnt]
 
 
 def _run_folder(run: Path) -> Path:

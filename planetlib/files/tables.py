@@ -114,7 +114,7 @@ def read_marks(samples_path: str | os.PathLike) -> pd.DataFrame:
     """The marks beside a samples table; no rows where nobody made any.
 
     Raises:
-        DataError: a file without these columns, or with a mark that is none of `MARKS`.
+        DataError: a file without these columns, or with a mark that is none of `MARKS` or lacks its new label.
     """
     path = Path(samples_path).with_name("marks.csv")
     if not path.is_file():
@@ -122,7 +122,9 @@ def read_marks(samples_path: str | os.PathLike) -> pd.DataFrame:
     marks = _read_table(path, MARK_COLUMNS)
     if strange := set(marks["mark"]) - set(MARKS):
         raise DataError(f"{path}: got the marks {list_few(strange)}; expected {', '.join(MARKS)}", "put them right")
-    return marks
+    if unnamed := list(marks.path[(marks["mark"] == "relabel") & (marks.new_label == "")]):
+        raise DataError(f"{path}: got no new_label for {list_few(unnamed)}; expected a class", "put it right")
+    return marks.drop_duplicates("sha256", keep="last")
 
 
 def write_mark(samples_path: str | os.PathLike, row, mark: str | None, new_label: str = "") -> pd.DataFrame:

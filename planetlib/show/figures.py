@@ -259,7 +259,7 @@ def save_evaluation(
         (Path(folder) / f"{name}.png").unlink(missing_ok=True)  # of an earlier evaluation
     if len(evaluation.wrong):
         figures["wrong"] = show_predictions(evaluation.wrong, limit=len(evaluation.wrong))
-    if strangers.any():
+    if strangers.any() and predictions.unknown_score.notna().any():  # else it has no detector
         figures["unknowns"] = plot_strangers(predictions, threshold)
     return [save_figure(figure, Path(folder) / f"{name}.png") for name, figure in figures.items()]
 
