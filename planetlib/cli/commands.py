@@ -5,7 +5,6 @@ itself, so that --help is quick.
 """
 
 import math
-import os
 import sys
 from pathlib import Path
 
@@ -66,9 +65,9 @@ def data_split(options) -> int:
 def train(options) -> int:
     """Train both phases, or one, on a folder of class folders."""
     from planetlib.batch.processes import join_processes
-    from planetlib.checkpoint import PHASES, Checkpoint
+    from planetlib.checkpoint import CARD, PHASES, Checkpoint
     from planetlib.data import read_folder_samples
-    from planetlib.model import choose_device, choose_precision
+    from planetlib.model import Network, choose_device, choose_precision
     from planetlib.show.card import write_card
     from planetlib.train import train_phase
 
@@ -76,10 +75,20 @@ def train(options) -> int:
     device = choose_device(settings.device)
     print(f"computing on {device}, frozen stages in {choose_precision(settings.precision, device)}, channels last")
     phases = PHASES if options.phase == "both" else (options.phase,)
-    is_there = any((settings.run / f"{phases[0]}{end}").exists() for end in (".safetensors", "_state.pt"))
-    if options.resume and options.overwrite or is_there and not options.resume and not options.overwrite:
-        got = f"{settings.run}: {'holds a run' if is_there else 'got both'}"
+    anew = PHASES[PHASES.index(phases[0]) :]  # would be replaced
+    made, stands = (
+        [phase for phase in anew if (settings.run / f"{phase}{end}").exists()] for end in (".safetensors", "_state.pt")
+    )
+    if options.resume and options.overwrite or (made or stands) and not options.resume and not options.overwrite:
+        got = f"{settings.run}: {'holds a run' if made or stands else 'got both'}"
         raise PlanetlibError(f"{got}; expected either --resume, to go on with it, or --overwrite, to start anew")
+    # Without a card it was killed between the two files.
+    if options.resume and (settings.run / CARD).exists() and set(made) - set(stands):
+        got = f"{settings.run}: holds checkpoints, but no {made[0]}_state.pt to go on from"
+        raise PlanetlibError(got, do="--overwrite starts anew")
+    if options.overwrite:  # what is refused later must be refused before anything is replaced
+        processes.require_fit(settings)
+        Network(settings.backbone, 2, settings.head, settings.weights)
     table, code = settings.run / "samples.csv", 0
     # Finetune goes on from a head, and so with the pictures of that.
     if processes.rank == 0 and (options.overwrite and phases[0] == PHASES[0] or not table.exists()):
@@ -153,12 +162,14 @@ def evaluate(options) -> int:
         known = known[known.split == "test"]
         if options.data is not None:
             known = _leave_out_learnt(known, run / "samples.csv")
-    shown = pd.concat([known, strangers])  # of these it has seen none, so all of them are test pictures
-    predictions = classifier.predict(shown.path, shown.label)
-    evaluation = evaluate_predictions(predictions)
-    uncalibrated = evaluate_predictions(undo_temperature(predictions, classifier.checkpoint.temperature))
+        else:  # pictures that were relabelled since
+            strangers = strangers[strangers.split == "test"]
+    shown = pd.concat([known, strangers])  # of a folder it has seen no strangers, so all of them are test pictures
     out = options.out or run / "evaluation"
     with lock_folder(out):
+        predictions = classifier.predict(shown.path, shown.label)
+        evaluation = evaluate_predictions(predictions)
+        uncalibrated = evaluate_predictions(undo_temperature(predictions, classifier.checkpoint.temperature))
         write_evaluation(evaluation, predictions, out)
         save_evaluation(evaluation, predictions, out, uncalibrated, classifier.checkpoint.unknown_threshold)
     if options.run.is_dir():  # the card is that of the folder's last phase; a file may be of an earlier one
@@ -206,7 +217,7 @@ def _predict_here(options) -> int:
     from planetlib.files.progress import progress_bar
 
     classifier, out = Classifier.load(options.run, device=options.device), options.out / "predictions.csv"
-    pairs = _leave_out_drawn(gather_inputs(options.inputs, classifier.class_names), options.out)
+    pairs = gather_inputs(options.inputs, classifier.class_names)
     use_runtime(classifier, options.runtime, len(pairs))
     drawn = {"all": len(pairs), "sample": SAMPLE_PICTURES, "none": 0}[options.pictures or "sample"]
     kept, code, done, most = [], 0, 0, max(drawn, SHOWN)
@@ -235,12 +246,6 @@ def _predict_here(options) -> int:
         places = f"{options.out / 'pictures'}, {options.out / 'contact_sheet.png'}"
         print(f"{min(drawn, len(pairs))} of them drawn: {places}")
     return code
-
-
-def _leave_out_drawn(pairs: list[tuple[str, str]], out: Path) -> list[tuple[str, str]]:
-    """Inputs without what an earlier call has drawn of them, unless there is nothing else."""
-    ours = os.path.join(os.path.abspath(out), "")
-    return [pair for pair in pairs if not os.path.abspath(pair[0]).startswith(ours)] or pairs
 
 
 def _predict_on_ray(options) -> int:
@@ -344,7 +349,8 @@ def notebooks(options) -> int:
 
 def _make_settings(options):
     changes = {name: getattr(options, name, None) for name in CHOICES}
-    if options.data.resolve() in options.run.resolve().parents:
+    run = options.run.resolve()
+    if options.data.resolve() in (run, *run.parents):
         raise PlanetlibError(
             f"{options.run}: lies in {options.data}, and would be a class there; expected another place"
         )
@@ -375,13 +381,13 @@ def _check(samples, audit: bool):
 
 
 def _leave_out_learnt(test, table: Path):
-    """Of pictures that are to test a run those that it was not trained on: its folder may have changed since."""
+    """Of pictures that are to test a run, those of which it has learnt no copy: its folder may have changed since."""
     from planetlib.files.tables import DataError, read_samples
 
     if not table.is_file():
         return test
-    samples = read_samples(table)
-    learnt = test.sha256.isin(samples.sha256[samples.split != "test"])
+    samples = read_samples(table, reviewed=False)  # one that was excluded since has been learnt all the same
+    learnt = test.group.isin(test.group[test.sha256.isin(samples.sha256[samples.split != "test"])])
     if learnt.all():
         raise DataError(f"{table}: lists all {_count(len(test))} of the test for training; expected others")
     if learnt.any():

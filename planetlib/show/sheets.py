@@ -140,12 +140,7 @@ def make_contact_sheet(predictions: pd.DataFrame, columns: int = 10, limit: int 
 
 
 def draw_predictions(predictions: pd.DataFrame, folder: str | os.PathLike) -> None:
-    """Writes `pictures/`, each row's with its answer, and `contact_sheet.png`; the table is numbered from 0.
-
-    What an earlier call has drawn there goes.
-    """
-    for earlier in Path(folder, "pictures").glob(f"{'[0-9]' * 6}_*.jpg"):
-        earlier.unlink()
+    """Writes `pictures/`, each row's with its answer, and `contact_sheet.png`; the table is numbered from 0."""
     for row in progress_bar(predictions.itertuples(), desc="drawing", total=len(predictions), unit="image"):
         with open_whole(Path(folder, "pictures", f"{name_picture(row.Index, row.path)}.jpg")) as file:
             annotate_picture(row).save(file, "JPEG", quality=90)
