@@ -63,8 +63,8 @@ def _flatten_map(name: str) -> np.ndarray:
     return np.full_like(pixels, pixels.mean((0, 1)).round())
 
 
-#: row → what the drawn bodies lack: by the name of a function, what takes its place
 _all_plain = partial(take_picture, plain=True)  # bodies are whole and well lit, before stars
+#: row → what the drawn bodies lack: by the name of a function, what takes its place
 DRAWN_OTHERWISE = {
     "no maps": {"surface.load_map": _flatten_map},
     "no photography": {"planets.take_picture": _all_plain, "outliers.take_picture": _all_plain},

@@ -70,7 +70,7 @@ def _build_lite(weights: str, name: str, wider: float, deeper: float) -> nn.Sequ
     """
     channels, stages = 32, []
     for number, (blocks, widening, kernel, stride, width) in enumerate(_LITE_STAGES, 1):
-        width = _round_to_eights(wider * width)
+        width = int(wider * width + 4) // 8 * 8  # the nearest multiple of eight, as the authors take
         blocks = blocks if number in (1, len(_LITE_STAGES)) else math.ceil(deeper * blocks)
         steps = [(channels, stride), *[(width, 1)] * (blocks - 1)]
         stages.append(nn.Sequential(*(_build_block(given, width, widening, kernel, step) for given, step in steps)))
@@ -100,12 +100,6 @@ def _load_lite(name: str) -> dict[str, Tensor]:
         ) from error
     file = getattr(package, f"{name.title().replace('_', '')}ModelFile")
     return torch.load(file.get_model_file_path(), map_location="cpu", weights_only=True)
-
-
-def _round_to_eights(channels: float) -> int:
-    """To the nearest multiple of eight, but by no more than a tenth down, as the authors do."""
-    rounded = int(channels + 4) // 8 * 8
-    return rounded if rounded >= 0.9 * channels else rounded + 8
 
 
 def _build_block(channels: int, width: int, widening: int, kernel: int, stride: int) -> nn.Sequential:

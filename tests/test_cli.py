@@ -315,6 +315,9 @@ def test_checkpoints_without_their_states_are_a_run_and_states_without_a_checkpo
         before = contents(tmp_path / "run")
         assert said in run(*order, *more).refused() and contents(tmp_path / "run") == before
         shutil.rmtree(tmp_path / "run")
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / "finetune_state.pt").unlink()
+    assert "no finetune_state.pt to go on from" in run(*order, "--resume").refused()
 
 
 def test_a_history_that_was_damaged_is_begun_anew(run, finished, fixture_folder, tmp_path):

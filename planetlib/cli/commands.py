@@ -82,9 +82,9 @@ def train(options) -> int:
     if options.resume and options.overwrite or (made or stands) and not options.resume and not options.overwrite:
         got = f"{settings.run}: {'holds a run' if made or stands else 'got both'}"
         raise PlanetlibError(f"{got}; expected either --resume, to go on with it, or --overwrite, to start anew")
-    # Without a card it was killed between the two files.
-    if options.resume and (settings.run / CARD).exists() and set(made) - set(stands):
-        got = f"{settings.run}: holds checkpoints, but no {made[0]}_state.pt to go on from"
+    lost = [phase for phase in made if phase not in stands]
+    if options.resume and lost and (settings.run / CARD).exists():  # without a card it was killed between the two files
+        got = f"{settings.run}: holds checkpoints, but no {lost[0]}_state.pt to go on from"
         raise PlanetlibError(got, do="--overwrite starts anew")
     if options.overwrite:  # what is refused later must be refused before anything is replaced
         processes.require_fit(settings)
