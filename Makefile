@@ -11,9 +11,11 @@ BIN := .venv/bin
 LAB := runs/lab
 WORKSPACES := .venv/share/jupyter/lab/workspaces
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-# The limit is for a kernel that hangs; a cell may be as slow as a busy machine makes it.
-NBVAL := $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=1800 --nbval-sanitize-with=tests/nbval.cfg notebooks
+PYTEST := OMP_NUM_THREADS=1 nice $(BIN)/python -m pytest
+# $(call nbval,SETTINGS): of earlier runs nothing is kept. The limit is for a kernel that hangs; a cell may be as slow as
+# a busy machine makes it.
+nbval = cache=$$(mktemp -d) && trap 'rm -r "$$cache"' EXIT && PLANETLIB_CACHE=$$cache $(1) \
+	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=1800 --nbval-sanitize-with=tests/nbval.cfg notebooks
 AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2
 
 # Threads wait for each other without spinning: where others keep the cores busy, spinning takes five times as long.
@@ -55,7 +57,7 @@ lab: install
 	$(if $(DATA),PLANETLIB_DATA="$(abspath $(DATA))") $(if $(BACKBONE),PLANETLIB_BACKBONE=$(BACKBONE)) $(BIN)/jupyter lab --ip=127.0.0.1 $(LAB)
 
 # Three processes of one thread each: two for the tests, the browser first, where a file of tests, and all that drive the
-# browser, stay in one of them; and one for the notebooks, a cell after the other.
+# browser, stay in one of them; and one for the notebooks, a cell after the other, to which they give way: it takes longest.
 test: .venv/installed-for-tests
 	$(MAKE) --jobs=2 --output-sync tests stored
 
@@ -63,13 +65,13 @@ tests:
 	$(PYTEST) -n 2 --dist loadgroup --no-loadscope-reorder
 
 stored:
-	OMP_NUM_THREADS=1 $(NBVAL)
+	$(call nbval,OMP_NUM_THREADS=1)
 
 reproducible: .venv/installed-for-tests
-	OMP_NUM_THREADS=1 $(NBVAL)
-	OMP_NUM_THREADS=2 $(NBVAL)
-	OMP_NUM_THREADS=1 $(AVX2) $(NBVAL)
-	OMP_NUM_THREADS=2 $(AVX2) $(NBVAL)
+	$(call nbval,OMP_NUM_THREADS=1)
+	$(call nbval,OMP_NUM_THREADS=2)
+	$(call nbval,OMP_NUM_THREADS=1 $(AVX2))
+	$(call nbval,OMP_NUM_THREADS=2 $(AVX2))
 
 soak: .venv/installed-for-tests
 	$(PYTEST) --soak -m "soak or campaign" -rA --durations=0

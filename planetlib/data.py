@@ -25,11 +25,15 @@ from planetlib.transforms import draw_augmented, fit_to_square, to_tensor
 SPLITS = ("train", "val", "test")
 VAL_SHARE = 0.15  # of each class; what is neither this nor the test's is for training
 TEST_SHARE = Settings.test_share
+#: what a prediction draws beside its table: a folder and a picture
+DRAWN_RESULTS = PICTURES, CONTACT_SHEET = "pictures", "contact_sheet.png"
 IN_MEMORY_BYTES = 1 << 30  # decoded pictures beyond this lie in a memory-mapped file
 
 
 def find_images(folder: str | os.PathLike) -> list[Path]:
     """Image files of a folder at any depth, by suffix, sorted; hidden files and folders are left out.
+
+    So is what an earlier prediction drew, `DRAWN_RESULTS` beside a `predictions.csv`.
 
     Links to folders, which may lead in circles, are listed as they stand, and so are folders that may not be looked
     into: both turn up as unreadable, so that nothing is left out unseen.
@@ -40,9 +44,11 @@ def find_images(folder: str | os.PathLike) -> list[Path]:
     found: list[Path] = []
     closed: list[OSError] = []
     for place, folders, files in os.walk(_require_folder(folder), onerror=closed.append):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        drawn = DRAWN_RESULTS if "predictions.csv" in files else ()
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in drawn]
+        shown = [name for name in files if not name.startswith(".") and name not in drawn]
         found += [Path(place, name) for name in folders if os.path.islink(os.path.join(place, name))]
-        found += [Path(place, f) for f in files if f.lower().endswith(tuple(SUFFIXES)) and not f.startswith(".")]
+        found += [Path(place, name) for name in shown if name.lower().endswith(tuple(SUFFIXES))]
     return sorted(found + [Path(error.filename) for error in closed])
 
 

@@ -2,20 +2,22 @@
 
 It never changes, so a view passes through those stages once, for both phases of training, for calibration and for a run
 that is resumed. It is kept in the run folder under a digest of all that it depends on: whatever changes, the name
-changes, and nothing stale is read.
+changes, and nothing stale is read. Drawn pictures are kept between runs too, in the user's cache folder.
 """
 
 import hashlib
 import math
 import os
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cached_property, partial
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 import torch
+from platformdirs import user_cache_path
 from torch import Tensor
 from torch.utils.data import ConcatDataset, TensorDataset
 
@@ -33,6 +35,8 @@ from planetlib.transforms import RECIPES, make_training_transform
 DRAWN_PER_VALIDATION = 8
 #: raised whenever the same settings and pictures would give other features: what draws, augments or passes changed
 FEATURES_FORMAT = 5
+#: room that drawn pictures may take between runs; those used longest ago go first
+MOST_KEPT = "1G"
 #: drawn pictures of these numbers and on are for validation
 VALIDATION_FROM = 50_000
 #: strength of drawn pictures' augmentation, as a share of the others': they are photographed in many ways already
@@ -50,6 +54,27 @@ def outlier_kinds(class_names: list[str], settings: Settings) -> list[str]:
     """The kinds of outliers a run learns beside its classes; a class of the user's is none of them."""
     names = {name.lower() for name in class_names}
     return [kind for kind in OUTLIERS if kind not in names] if settings.outliers else []
+
+
+def open_cache() -> joblib.Memory:
+    """What keeps drawn pictures between runs: in the folder that `PLANETLIB_CACHE` names, else in the user's cache.
+
+    Where the name is empty, or the folder may not be written, nothing is kept.
+    """
+    folder = os.environ.get("PLANETLIB_CACHE", user_cache_path("planetlib"))
+    with suppress(OSError):
+        return joblib.Memory(folder or None, compress=1, verbose=0)
+    return joblib.Memory(None)
+
+
+def _draw_mixed(planets: tuple[list, range], kinds: tuple[list, range], size: int, seed: int, made: list) -> np.ndarray:
+    """Pictures of planets and of kinds of outliers, the names of each and their numbers: uint8 (N, size, size, 3)."""
+    parts = [np.empty((0, size, size, 3), np.uint8)]
+    if planets[0]:
+        parts.append(draw_planets(*planets, size, seed).image)
+    if kinds[0]:
+        parts.append(draw_outliers(*kinds, size, seed))
+    return np.concatenate(parts)
 
 
 class FrozenFeatures:
@@ -102,15 +127,14 @@ class FrozenFeatures:
     def augment_drawn(self, number: int) -> ImageData:
         """The drawn pictures in a view: in each there are new ones."""
         settings, files = self.settings, len(self.part)
-        parts = [np.empty((0, self.size, self.size, 3), np.uint8)]
-        if self.planets:
-            planets = [name.lower() for name in self.planets]
-            parts.append(draw_planets(planets, self._numbers(number, self.drawn), self.size, settings.seed).image)
-        if self.kinds:
-            parts.append(draw_outliers(self.kinds, self._numbers(number, self.outliers), self.size, settings.seed))
+        planets = [name.lower() for name in self.planets], self._numbers(number, self.drawn)
+        kinds = self.kinds, self._numbers(number, self.outliers)
+        cache = open_cache() if self.kept else joblib.Memory(None)  # what is met once is not worth its room
+        made = [FEATURES_FORMAT, library_versions()]
+        pixels = cache.cache(_draw_mixed)(planets, kinds, self.size, settings.seed, made)
+        cache.reduce_size(MOST_KEPT)
         transform = make_training_transform(settings.recipe, self.size, settings.strength, MILD)
-        labels = self.labels[files:].tolist()
-        return ImageData(np.concatenate(parts), labels, transform, (settings.seed, number), files)
+        return ImageData(pixels, self.labels[files:].tolist(), transform, (settings.seed, number), files)
 
     def _numbers(self, view: int, count: int) -> range:
         """Of the pictures drawn of each kind in a view."""

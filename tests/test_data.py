@@ -56,6 +56,13 @@ def test_images_are_found_at_any_depth_sorted_by_suffix_in_any_case_unless_hidde
         find_images(tmp_path / "nowhere")
 
 
+def test_what_an_earlier_prediction_drew_is_no_picture_to_predict(tmp_path):
+    touch(tmp_path, "a.png", "pictures/b.png", "answers/contact_sheet.png", "answers/pictures/a.jpg", "answers/c.png")
+    assert len(find_images(tmp_path)) == 5
+    touch(tmp_path, "answers/predictions.csv")
+    assert find_images(tmp_path) == [tmp_path / name for name in ("a.png", "answers/c.png", "pictures/b.png")]
+
+
 def test_links_to_folders_are_listed_and_not_followed_even_in_a_circle(tmp_path):
     touch(tmp_path, "in/a.png", "out/b.png", "folder.png/c.png")
     for name, target in {"circle": "..", "elsewhere": "../out", "dangling.png": "gone"}.items():

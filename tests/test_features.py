@@ -1,7 +1,11 @@
 """Frozen features: what they are, and that none is stale."""
 
 import os
+import shutil
+import warnings
 
+import joblib
+import numpy as np
 import pytest
 import torch
 
@@ -96,6 +100,39 @@ def test_what_is_kept_is_read_not_made_anew(make, monkeypatch):
     first = make().load(0).tensors[0].clone()
     monkeypatch.setattr(FrozenFeatures, "pixels", property(lambda self: pytest.fail("decoded again")))
     assert torch.equal(make().load(0).tensors[0], first)
+
+
+def test_drawn_pictures_are_kept_between_runs_unless_they_are_met_once(make, monkeypatch, tmp_path):
+    monkeypatch.setenv("PLANETLIB_CACHE", str(tmp_path / "kept"))
+    first = make().augment_drawn(0).pixels
+    once = make(views=0).augment_drawn(1).pixels
+    monkeypatch.setattr(features_module, "draw_outliers", lambda *what: pytest.fail("drawn again"))
+    assert np.array_equal(make(run=tmp_path / "another").augment_drawn(0).pixels, first)
+    for anew in ({"seed": 1}, {"views": 0}, {"image_size": 48}):
+        with pytest.raises(pytest.fail.Exception):
+            make(**anew).augment_drawn(1)
+    assert once.any()
+
+
+@pytest.mark.parametrize("harm", ["torn", "a file in its place", "full"])
+def test_a_cache_that_cannot_be_used_costs_time_alone(harm, make, monkeypatch, tmp_path):
+    kept = tmp_path / "kept"
+    monkeypatch.setenv("PLANETLIB_CACHE", str(kept))
+    first = make().augment_drawn(0).pixels
+    if harm == "torn":
+        (file,) = kept.rglob("output.pkl")
+        file.write_bytes(file.read_bytes()[:100])
+    elif harm == "full":
+        shutil.rmtree(kept)
+        monkeypatch.setattr(
+            joblib.numpy_pickle, "dump", lambda *what, **how: (_ for _ in ()).throw(OSError(28, "full"))
+        )
+    else:
+        shutil.rmtree(kept)
+        kept.touch()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert np.array_equal(make().augment_drawn(0).pixels, first)
 
 
 @pytest.mark.parametrize(

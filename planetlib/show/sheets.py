@@ -10,7 +10,7 @@ import pandas as pd
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from planetlib import printable
-from planetlib.data import read_square
+from planetlib.data import CONTACT_SHEET, PICTURES, read_square
 from planetlib.files.progress import progress_bar
 from planetlib.files.read import UnreadableImage
 from planetlib.files.tables import class_probabilities
@@ -142,7 +142,7 @@ def make_contact_sheet(predictions: pd.DataFrame, columns: int = 10, limit: int 
 def draw_predictions(predictions: pd.DataFrame, folder: str | os.PathLike) -> None:
     """Writes `pictures/`, each row's with its answer, and `contact_sheet.png`; the table is numbered from 0."""
     for row in progress_bar(predictions.itertuples(), desc="drawing", total=len(predictions), unit="image"):
-        with open_whole(Path(folder, "pictures", f"{name_picture(row.Index, row.path)}.jpg")) as file:
+        with open_whole(Path(folder, PICTURES, f"{name_picture(row.Index, row.path)}.jpg")) as file:
             annotate_picture(row).save(file, "JPEG", quality=90)
-    with open_whole(Path(folder, "contact_sheet.png")) as file:
+    with open_whole(Path(folder, CONTACT_SHEET)) as file:
         make_contact_sheet(predictions).save(file, "PNG")
