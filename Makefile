@@ -57,7 +57,8 @@ lab: install
 	$(if $(DATA),PLANETLIB_DATA="$(abspath $(DATA))") $(if $(BACKBONE),PLANETLIB_BACKBONE=$(BACKBONE)) $(BIN)/jupyter lab --ip=127.0.0.1 $(LAB)
 
 # Three processes of one thread each: two for the tests, the browser first, where a file of tests, and all that drive the
-# browser, stay in one of them; and one for the notebooks, a cell after the other, to which they give way: it takes longest.
+# browser, stay in one of them; and one for the notebooks, a cell after the other, to which the two give way, as it takes
+# longest.
 test: .venv/installed-for-tests
 	$(MAKE) --jobs=2 --output-sync tests stored
 

@@ -20,6 +20,7 @@ as longer than all it did. `--profile short` takes seconds on the embedded pictu
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -49,7 +50,8 @@ def start_engine(engine: str, table: Path, seed: int, limit: float, short: bool)
     """Trains in a process of its own. Returns `engine, seed, epoch, seconds, accuracy, total, ended`."""
     work = [engine, str(table.resolve()), seed, time.time(), limit, short]
     command = [sys.executable, "-m", "benchmarks.train", "--work", json.dumps(work)]
-    printed = subprocess.run(command, cwd=PROJECT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    anew = {**os.environ, "PLANETLIB_CACHE": ""}  # no drawings of an earlier run
+    printed = subprocess.run(command, cwd=PROJECT, env=anew, check=True, stdout=subprocess.PIPE, text=True).stdout
     found = json.loads(printed.splitlines()[-1])
     epochs = pd.DataFrame(found["rows"], columns=["seconds", "accuracy"])
     epochs.insert(0, "epoch", range(1, len(epochs) + 1))

@@ -68,7 +68,10 @@ def open_cache() -> joblib.Memory:
 
 
 def _draw_mixed(planets: tuple[list, range], kinds: tuple[list, range], size: int, seed: int, made: list) -> np.ndarray:
-    """Pictures of planets and of kinds of outliers, the names of each and their numbers: uint8 (N, size, size, 3)."""
+    """Pictures of planets and of kinds of outliers, the names of each and their numbers: uint8 (N, size, size, 3).
+
+    `made` draws nothing: what else the pixels depend on, for the cache to tell them by.
+    """
     parts = [np.empty((0, size, size, 3), np.uint8)]
     if planets[0]:
         parts.append(draw_planets(*planets, size, seed).image)

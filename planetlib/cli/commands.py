@@ -240,10 +240,11 @@ def _predict_here(options) -> int:
         print(printable(f"{Path(row.path).name}: {answer} {row.confidence:.0%}{note}"))
     print(f"{_count(len(pairs))} predicted: {out}")
     if drawn:
+        from planetlib.data import DRAWN_RESULTS
         from planetlib.show.sheets import draw_predictions
 
         draw_predictions(rows.head(drawn), options.out)
-        places = f"{options.out / 'pictures'}, {options.out / 'contact_sheet.png'}"
+        places = ", ".join(str(options.out / name) for name in DRAWN_RESULTS)
         print(f"{min(drawn, len(pairs))} of them drawn: {places}")
     return code
 
