@@ -11,7 +11,7 @@ BIN := .venv/bin
 LAB := runs/lab
 WORKSPACES := .venv/share/jupyter/lab/workspaces
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
-PYTEST := OMP_NUM_THREADS=1 nice $(BIN)/python -m pytest
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 # $(call nbval,SETTINGS): of earlier runs nothing is kept. The limit is for a kernel that hangs; a cell may be as slow as
 # a busy machine makes it.
 nbval = cache=$$(mktemp -d) && trap 'rm -r "$$cache"' EXIT && PLANETLIB_CACHE=$$cache $(1) \
@@ -56,14 +56,13 @@ lab: install
 	test -d $(WORKSPACES) || echo '$(STORY)' | $(BIN)/jupyter lab workspaces import -
 	$(if $(DATA),PLANETLIB_DATA="$(abspath $(DATA))") $(if $(BACKBONE),PLANETLIB_BACKBONE=$(BACKBONE)) $(BIN)/jupyter lab --ip=127.0.0.1 $(LAB)
 
-# Three processes of one thread each: two for the tests, the browser first, where a file of tests, and all that drive the
-# browser, stay in one of them; and one for the notebooks, a cell after the other, to which the two give way, as it takes
-# longest.
+# Three processes of one thread each: two for the tests, the browser first, where a file of tests stays in one of them, as
+# does what it makes once; and one for the notebooks, a cell after the other.
 test: .venv/installed-for-tests
 	$(MAKE) --jobs=2 --output-sync tests stored
 
 tests:
-	$(PYTEST) -n 2 --dist loadgroup --no-loadscope-reorder
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
 
 stored:
 	$(call nbval,OMP_NUM_THREADS=1)

@@ -30,11 +30,8 @@ def pytest_unconfigure(config):
         shutil.rmtree(os.environ["PLANETLIB_RUN"], ignore_errors=True)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
 def pytest_collection_modifyitems(config, items):
-    """Leaves campaigns out but for --soak. What a file makes once, and the browser, serve the tests of one process."""
+    """Leaves campaigns out but for --soak."""
     campaigns = [] if config.getoption("--soak") else [item for item in items if item.get_closest_marker("campaign")]
     config.hook.pytest_deselected(items=campaigns)
     items[:] = [item for item in items if item not in campaigns]
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("browser" if "browser" in item.path.parts else item.path.stem))

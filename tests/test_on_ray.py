@@ -1,5 +1,6 @@
 """Prediction on a Ray cluster: the same rows as in one process, from any address, also where a worker is killed."""
 
+import contextlib
 import functools
 import importlib.util
 import os
@@ -37,7 +38,14 @@ def cluster():
         patch.setenv("RAY_worker_register_timeout_seconds", "300")
         # Workers unpickle nothing of this file, but they have to find the library that is tested.
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
-        with join_cluster() as ray:
+        with contextlib.ExitStack() as ends:
+            for further in (2, 1, 0):  # Ray itself waits half a minute for a cluster and no longer
+                try:
+                    ray = ends.enter_context(join_cluster())
+                    break
+                except PlanetlibError:
+                    if not further:
+                        raise
             yield ray
 
 

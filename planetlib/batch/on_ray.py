@@ -135,7 +135,7 @@ def join_cluster() -> Iterator[Any]:
     """Ray, with the cluster this process has joined already, that of RAY_ADDRESS, or one that ends with the body.
 
     Raises:
-        PlanetlibError: Ray is not installed, or the cluster fails in the body.
+        PlanetlibError: Ray is not installed, the cluster does not start, or it fails in the body.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # its makers are told nothing
     if "RAY_ADDRESS" not in os.environ:  # on Linux, too, a cluster made for the call listens on 127.0.0.1 alone
@@ -150,7 +150,11 @@ def join_cluster() -> Iterator[Any]:
     ours = not ray.is_initialized()
     if ours:
         address = os.environ.get("RAY_ADDRESS", "local")
-        ray.init(address, include_dashboard=False, logging_level=logging.WARNING)
+        try:
+            ray.init(address, include_dashboard=False, logging_level=logging.WARNING)
+        except Exception as error:  # nothing narrower is raised where its processes take over half a minute to meet
+            ray.shutdown()
+            raise PlanetlibError(f"the cluster at {address} did not start: {error}", do="try again") from error
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order, context.enable_progress_bars = True, False
     try:

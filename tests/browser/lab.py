@@ -10,7 +10,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from playwright.sync_api import Locator, sync_playwright
+from playwright.sync_api import ConsoleMessage, Locator, sync_playwright
 
 from planetlib.settings import PROJECT
 
@@ -67,7 +67,7 @@ class JupyterLab:
         self.playwright = sync_playwright().start()
         self.browser = self.playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
         self.page = self.browser.new_page(viewport={"width": 1280, "height": 1100})
-        self.page.on("console", lambda said: said.type == "error" and self.complaints.append(said.text))
+        self.page.on("console", self._note)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self._wait_for_server()
         return self
@@ -78,6 +78,11 @@ class JupyterLab:
         self.server.terminate()
         self.server.wait(30)
         self.log.close()
+
+    def _note(self, said: ConsoleMessage) -> None:
+        asked = said.location["url"]  # not one of JupyterLab's own questions to its server, which it asks again
+        if said.type == "error" and not asked.startswith((f"{self.address}/api/", f"{self.address}/lab/api/")):
+            self.complaints.append(f"{said.text} {asked}")
 
     def _wait_for_server(self) -> None:
         until = time.monotonic() + 60
