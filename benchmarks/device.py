@@ -26,7 +26,7 @@ from planetlib.checkpoint import PHASES
 from planetlib.classify import Classifier
 from planetlib.data import check_samples, find_samples, read_square, split_samples
 from planetlib.explain import map_activation
-from planetlib.model import choose_device
+from planetlib.nets.device import choose_device
 from planetlib.settings import load_settings
 from planetlib.train import train_phase
 

@@ -23,7 +23,7 @@ from planetlib.batch.export import export_checkpoint
 from planetlib.batch.runtime import use_runtime
 from planetlib.checkpoint import Checkpoint, find_checkpoint
 from planetlib.classify import Classifier
-from planetlib.model import use_precision
+from planetlib.nets.device import use_precision
 
 
 def run_plainly(checkpoint: Checkpoint, precision: str) -> Callable:

@@ -22,7 +22,8 @@ from torchvision import transforms
 
 from planetlib.checkpoint import PHASES, Checkpoint
 from planetlib.data import load_pixels
-from planetlib.model import Network, use_precision
+from planetlib.model import Network
+from planetlib.nets.device import use_precision
 from planetlib.settings import load_settings
 from planetlib.show.card import write_card
 from planetlib.train import Alone, Phase

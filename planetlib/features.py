@@ -27,7 +27,8 @@ from planetlib.draw.outliers import OUTLIERS, draw_outliers
 from planetlib.draw.planets import PLANETS, draw_planets
 from planetlib.files.progress import progress_bar
 from planetlib.files.whole import open_whole
-from planetlib.model import DETECTOR_STAGES, Network, choose_precision, fold_copy, pass_pieces, use_precision
+from planetlib.model import DETECTOR_STAGES, Network, fold_copy, pass_pieces
+from planetlib.nets.device import choose_precision, use_precision
 from planetlib.settings import Settings
 from planetlib.transforms import RECIPES, make_training_transform
 

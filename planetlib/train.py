@@ -30,7 +30,9 @@ from planetlib.data import make_loader
 from planetlib.features import FrozenFeatures, clear_features, outlier_kinds
 from planetlib.files.progress import progress_bar
 from planetlib.files.tables import DataError, fingerprint_samples, write_table
-from planetlib.model import Network, Tail, choose_device, fold_shared, use_precision
+from planetlib.model import Network, Tail
+from planetlib.nets.device import choose_device, use_precision
+from planetlib.nets.folding import fold_shared
 from planetlib.settings import Settings
 from planetlib.transforms import RECIPES
 

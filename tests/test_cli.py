@@ -112,8 +112,8 @@ def test_help_and_import_answer_at_once_without_loading_torch(ask):
 HEAVY_FOR_AN_ANSWER = {"torchvision", "torch._dynamo", "timm", "sympy", "sklearn", "scipy", "matplotlib", "seaborn",
                        "ipywidgets", "tensorboard", "pytorch_grad_cam", "openvino", "ray", "astropy", "planetlib.train",
                        "planetlib.evaluate", "planetlib.draw", "planetlib.show.figures"}  # fmt: skip
-TO_AN_ANSWER = {"cli", "batch", "files", "show", "calibrate", "checkpoint", "classify", "data", "images", "model",
-                "settings", "transforms"}  # fmt: skip
+TO_AN_ANSWER = {"cli", "batch", "files", "nets", "show", "calibrate", "checkpoint", "classify", "data", "images",
+                "model", "settings", "transforms"}  # fmt: skip
 
 
 @pytest.fixture(scope="session")

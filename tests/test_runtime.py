@@ -13,7 +13,8 @@ from planetlib.batch import runtime
 from planetlib.batch.runtime import WORTH_CONVERTING, OpenVinoRuntime, use_runtime
 from planetlib.classify import Classifier
 from planetlib.images import read_image
-from planetlib.model import Embedder, Network, TorchRuntime, fold_shared
+from planetlib.model import Embedder, Network, TorchRuntime
+from planetlib.nets.folding import fold_shared
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

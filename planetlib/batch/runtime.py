@@ -8,7 +8,8 @@ from torch import Tensor
 
 from planetlib import PlanetlibError, require_known
 from planetlib.classify import Classifier
-from planetlib.model import Embedder, Network, choose_precision
+from planetlib.model import Embedder, Network
+from planetlib.nets.device import choose_precision
 
 RUNTIMES = ("auto", "torch", "openvino")
 #: converting takes a second; on fewer images OpenVINO does not win it back

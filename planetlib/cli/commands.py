@@ -67,7 +67,8 @@ def train(options) -> int:
     from planetlib.batch.processes import join_processes
     from planetlib.checkpoint import CARD, PHASES, Checkpoint
     from planetlib.data import read_folder_samples
-    from planetlib.model import Network, choose_device, choose_precision
+    from planetlib.model import Network
+    from planetlib.nets.device import choose_device, choose_precision
     from planetlib.show.card import write_card
     from planetlib.train import train_phase
 

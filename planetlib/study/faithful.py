@@ -19,7 +19,8 @@ from planetlib.draw.planets import PLANETS, draw_planet
 from planetlib.explain import METHODS, map_activation
 from planetlib.files.progress import progress_bar
 from planetlib.images import read_image
-from planetlib.model import Network, on_one_core
+from planetlib.model import Network
+from planetlib.nets.device import on_one_core
 from planetlib.transforms import to_picture
 
 STEPS = 10  # of a deletion or insertion curve
