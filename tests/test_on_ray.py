@@ -159,6 +159,16 @@ def test_a_cluster_made_for_the_call_is_out_of_reach(cluster):
     assert {found.laddr.ip.removeprefix("::ffff:") for found in mine if found.status == "LISTEN"} == {"127.0.0.1"}
 
 
+def test_a_cluster_that_does_not_start_is_told(cluster, monkeypatch):
+    def time_out(*_, **__):
+        raise Exception("The current node timed out")  # as Ray does
+
+    for name, function in {"is_initialized": lambda: False, "init": time_out, "shutdown": lambda: None}.items():
+        monkeypatch.setattr(cluster, name, function)
+    with pytest.raises(PlanetlibError, match="did not start: The current node timed out"), join_cluster():
+        pass
+
+
 @pytest.mark.campaign
 def test_a_cluster_made_for_the_call_leaves_nothing(cluster):
     leaves = """
