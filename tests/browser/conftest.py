@@ -61,7 +61,8 @@ other.show_file(hostile.label[0], b"no picture")
 display(names, names.groupby("label").size().to_frame(), make_contact_sheet(names), show_predictions(names))
 display(ActivationExplorer(classifier, names), LabelReview(FOLDER + "/hostile/samples.csv", names), own, other)""",
     "# clickable names\nPredictionsBrowser(classifier, pd.concat([names, unread], ignore_index=True))",
-    "# let in\nHTML(\"<img src=x onerror='window.control = 1'>\")",
+    # its picture is asked of nobody: the answer, that there is none, would come late on a busy machine
+    "# let in\nHTML(\"<img src='data:,' onerror='window.control = 1'>\")",
     """# training
 settings = load_settings(data=DATA, run=FOLDER + "/stopped", backbone="toy", image_size=64, views=1, outliers=0,
                          head_epochs=1_000_000, patience=1_000_000, drawn=0, workers=0, device="cpu")

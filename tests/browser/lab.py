@@ -80,9 +80,8 @@ class JupyterLab:
         self.log.close()
 
     def _note(self, said: ConsoleMessage) -> None:
-        asked = said.location["url"]  # not one of JupyterLab's own questions to its server, which it asks again
-        if said.type == "error" and not asked.startswith((f"{self.address}/api/", f"{self.address}/lab/api/")):
-            self.complaints.append(f"{said.text} {asked}")
+        if said.type == "error":
+            self.complaints.append(f"{said.text} {said.location['url']}")
 
     def _wait_for_server(self) -> None:
         until = time.monotonic() + 60
