@@ -104,6 +104,7 @@ def test_what_is_kept_is_read_not_made_anew(make, monkeypatch):
 
 def test_drawn_pictures_are_kept_between_runs_unless_they_are_met_once(make, monkeypatch, tmp_path):
     monkeypatch.setenv("PLANETLIB_CACHE", str(tmp_path / "kept"))
+    assert not len(make(outliers=0).augment_drawn(0)) and not (tmp_path / "kept").exists()
     first = make().augment_drawn(0).pixels
     once = make(views=0).augment_drawn(1).pixels
     monkeypatch.setattr(features_module, "draw_outliers", lambda *what: pytest.fail("drawn again"))
