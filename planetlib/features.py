@@ -133,7 +133,7 @@ class FrozenFeatures:
         settings, files = self.settings, len(self.part)
         planets = [name.lower() for name in self.planets], self._numbers(number, self.drawn)
         kinds = self.kinds, self._numbers(number, self.outliers)
-        worth = self.kept and (planets[0] or self.kinds)  # what is met once, or nothing, is not worth its room
+        worth = self.kept and (self.planets or self.kinds)  # what is met once, or nothing, is not worth its room
         cache = open_cache() if worth else joblib.Memory(None)
         made = [FEATURES_FORMAT, library_versions()]
         pixels = cache.cache(_draw_mixed)(planets, kinds, self.size, settings.seed, made)

@@ -1,4 +1,7 @@
-"""The same network with each BatchNorm in the convolution before it: to predict with, and to train."""
+"""The same network with each BatchNorm in the convolution before it; `fold_shared` gives one to train.
+
+One to predict with is `planetlib.model.fold_copy`, which knows what of a network the head is.
+"""
 
 import copy
 from collections.abc import Callable
