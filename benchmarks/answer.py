@@ -20,9 +20,10 @@ import numpy as np
 
 from benchmarks.predict import make_run
 from benchmarks.tables import format_table, make_parser, say_spread
-from planetlib import images
 from planetlib.classify import Classifier
 from planetlib.data import find_samples
+from planetlib.files import pictures
+from planetlib.images import read_image
 
 CHILD = "{}; print(*(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
 COMMAND = "import sys; from planetlib.cli import main; main({!r})"
@@ -49,7 +50,7 @@ def time_ways(picture: str, run: Path, folder: Path, repeats: int) -> list[list[
 
 def enlarge(path: str, megapixels: float) -> bytes:
     """A picture as a JPEG of that size, with the noise of a camera, without which decoding would be quicker."""
-    picture = images.read_image(path)
+    picture = read_image(path)
     scale = (megapixels * 1e6 / picture[:, :, 0].size) ** 0.5
     large = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     noise = np.random.default_rng(0).normal(0, 3, large.shape)
@@ -60,13 +61,13 @@ def enlarge(path: str, megapixels: float) -> bytes:
 def time_photographs(classifier: Classifier, files: list[bytes], repeats: int) -> list[list[str]]:
     """Rows of images per second, and of how far the answers differ."""
     rates, tables = defaultdict(list), {}
-    usual = images.LARGE
+    usual = pictures.LARGE
     for _ in range(repeats):
         for way, large in (("at the scale that is needed", usual), ("decoded whole", sys.maxsize)):
-            images.LARGE, started = large, time.perf_counter()
+            pictures.LARGE, started = large, time.perf_counter()
             tables[way] = [table for table in classifier.stream([(file, "") for file in files], 4)]
             rates[way].append(len(files) / (time.perf_counter() - started))
-    images.LARGE = usual
+    pictures.LARGE = usual
     ours, whole = (np.concatenate([table.filter(like="prob_").to_numpy() for table in t]) for t in tables.values())
     ratio = np.divide(*rates.values())
     same = (ours.argmax(1) == whole.argmax(1)).sum()

@@ -9,22 +9,21 @@ import hashlib
 import math
 import os
 import shutil
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 import torch
-from platformdirs import user_cache_path
 from torch import Tensor
 from torch.utils.data import ConcatDataset, TensorDataset
 
 from planetlib.checkpoint import library_versions
 from planetlib.data import ImageData, load_pixels, make_loader
-from planetlib.draw.outliers import OUTLIERS, draw_outliers
-from planetlib.draw.planets import PLANETS, draw_planets
+from planetlib.draw.mixture import draw_mixture
+from planetlib.draw.outliers import OUTLIERS
+from planetlib.draw.planets import PLANETS
 from planetlib.files.progress import progress_bar
 from planetlib.files.whole import open_whole
 from planetlib.model import DETECTOR_STAGES, Network, fold_copy, pass_pieces
@@ -36,8 +35,6 @@ from planetlib.transforms import RECIPES, make_training_transform
 DRAWN_PER_VALIDATION = 8
 #: raised whenever the same settings and pictures would give other features: what draws, augments or passes changed
 FEATURES_FORMAT = 5
-#: room that drawn pictures may take between runs; those used longest ago go first
-MOST_KEPT = "1G"
 #: drawn pictures of these numbers and on are for validation
 VALIDATION_FROM = 50_000
 #: strength of drawn pictures' augmentation, as a share of the others': they are photographed in many ways already
@@ -55,30 +52,6 @@ def outlier_kinds(class_names: list[str], settings: Settings) -> list[str]:
     """The kinds of outliers a run learns beside its classes; a class of the user's is none of them."""
     names = {name.lower() for name in class_names}
     return [kind for kind in OUTLIERS if kind not in names] if settings.outliers else []
-
-
-def open_cache() -> joblib.Memory:
-    """What keeps drawn pictures between runs: in the folder that `PLANETLIB_CACHE` names, else in the user's cache.
-
-    Where the name is empty, or the folder may not be written, nothing is kept.
-    """
-    folder = os.environ.get("PLANETLIB_CACHE", user_cache_path("planetlib"))
-    with suppress(OSError):
-        return joblib.Memory(folder or None, compress=1, verbose=0)
-    return joblib.Memory(None)
-
-
-def _draw_mixed(planets: tuple[list, range], kinds: tuple[list, range], size: int, seed: int, made: list) -> np.ndarray:
-    """Pictures of planets and of kinds of outliers, the names of each and their numbers: uint8 (N, size, size, 3).
-
-    `made` draws nothing: what else the pixels depend on, for the cache to tell them by.
-    """
-    parts = [np.empty((0, size, size, 3), np.uint8)]
-    if planets[0]:
-        parts.append(draw_planets(*planets, size, seed).image)
-    if kinds[0]:
-        parts.append(draw_outliers(*kinds, size, seed))
-    return np.concatenate(parts)
 
 
 class FrozenFeatures:
@@ -134,10 +107,8 @@ class FrozenFeatures:
         planets = [name.lower() for name in self.planets], self._numbers(number, self.drawn)
         kinds = self.kinds, self._numbers(number, self.outliers)
         worth = self.kept and (self.planets or self.kinds)  # what is met once, or nothing, is not worth its room
-        cache = open_cache() if worth else joblib.Memory(None)
-        made = [FEATURES_FORMAT, library_versions()]
-        pixels = cache.cache(_draw_mixed)(planets, kinds, self.size, settings.seed, made)
-        cache.reduce_size(MOST_KEPT)
+        made = [FEATURES_FORMAT, library_versions()] if worth else None
+        pixels = draw_mixture(planets, kinds, self.size, settings.seed, made)
         transform = make_training_transform(settings.recipe, self.size, settings.strength, MILD)
         return ImageData(pixels, self.labels[files:].tolist(), transform, (settings.seed, number), files)
 

@@ -25,11 +25,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from planetlib import PlanetlibError, list_few, require_known
 from planetlib.calibrate import calibrate
-from planetlib.checkpoint import CARD, PHASES, Checkpoint, CheckpointError, read_state, write_state
+from planetlib.checkpoint import CARD, PHASES, Checkpoint
 from planetlib.data import make_loader
 from planetlib.features import FrozenFeatures, clear_features, outlier_kinds
 from planetlib.files.progress import progress_bar
 from planetlib.files.tables import DataError, fingerprint_samples, write_table
+from planetlib.files.tensors import CheckpointError, read_state, write_state
 from planetlib.model import Network, Tail
 from planetlib.nets.device import choose_device, use_precision
 from planetlib.nets.folding import fold_shared

@@ -12,14 +12,8 @@ import torch
 from safetensors.torch import save as save_tensors
 
 from planetlib import checkpoint as checkpoint_module
-from planetlib.checkpoint import (
-    CHECKPOINT_FORMAT,
-    Checkpoint,
-    CheckpointError,
-    find_checkpoint,
-    library_versions,
-    read_state,
-)
+from planetlib.checkpoint import CHECKPOINT_FORMAT, Checkpoint, find_checkpoint, library_versions
+from planetlib.files.tensors import CheckpointError, digest_tensors, read_state
 from planetlib.model import Network
 
 
@@ -165,7 +159,7 @@ def write_words(checkpoint, path, words: dict, **tensors) -> None:
     """A file of such words and tensors whose digest is right, as a stranger could make it."""
     parts, _ = checkpoint._parts()
     parts |= tensors
-    said = {"format": CHECKPOINT_FORMAT, "sha256": checkpoint_module._digest(parts, words), **words}
+    said = {"format": CHECKPOINT_FORMAT, "sha256": digest_tensors(parts, words), **words}
     path.write_bytes(save_tensors(parts, {"planetlib": json.dumps(said, sort_keys=True)}))
 
 

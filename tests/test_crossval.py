@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from planetlib.checkpoint import CheckpointError, find_checkpoint
+from planetlib.checkpoint import find_checkpoint
 from planetlib.evaluate import wilson_interval
 from planetlib.files.tables import DataError
+from planetlib.files.tensors import CheckpointError
 from planetlib.settings import Settings
 from planetlib.study import crossval
 from planetlib.study.crossval import cross_validate, describe_scores, make_folds, score_seeds

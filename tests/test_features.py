@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from planetlib import features as features_module
+from planetlib.draw import mixture
 from planetlib.draw.outliers import OUTLIERS
 from planetlib.features import DRAWN_PER_VALIDATION, FrozenFeatures, clear_features, outlier_kinds
 from planetlib.model import Network, Tail
@@ -107,7 +108,7 @@ def test_drawn_pictures_are_kept_between_runs_unless_they_are_met_once(make, mon
     assert not len(make(outliers=0).augment_drawn(0)) and not (tmp_path / "kept").exists()
     first = make().augment_drawn(0).pixels
     once = make(views=0).augment_drawn(1).pixels
-    monkeypatch.setattr(features_module, "draw_outliers", lambda *what: pytest.fail("drawn again"))
+    monkeypatch.setattr(mixture, "draw_outliers", lambda *what: pytest.fail("drawn again"))
     assert np.array_equal(make(run=tmp_path / "another").augment_drawn(0).pixels, first)
     for anew in ({"seed": 1}, {"views": 0}, {"image_size": 48}):
         with pytest.raises(pytest.fail.Exception):

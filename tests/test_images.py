@@ -16,9 +16,9 @@ import pytest
 from astropy.io import fits
 from PIL import ExifTags, Image, PngImagePlugin
 
-from planetlib import images
+from planetlib.files import pictures
 from planetlib.files.read import UnreadableImage
-from planetlib.images import SPARE, SUFFIXES, _decode_plain_png, decode_image, read_image
+from planetlib.images import SUFFIXES, decode_image, read_image
 from planetlib.transforms import fit_to_square
 from tests.conftest import encode, encode_fits, photograph
 
@@ -242,7 +242,7 @@ def test_junk_is_not_stepped_over_for_ever():
 @pytest.mark.parametrize("mode", ["La", "RGBa"])
 def test_alpha_that_is_multiplied_already_is_laid_on_black(mode):
     image = Image.fromarray(halves((90, 255), (200, 0))).convert("LA" if mode == "La" else "RGBA").convert(mode)
-    np.testing.assert_array_equal(images._to_rgb(image), halves((90, 90, 90), BLACK))
+    np.testing.assert_array_equal(pictures._to_rgb(image), halves((90, 90, 90), BLACK))
 
 
 # Large JPEG files, which libjpeg scales while it decodes
@@ -254,7 +254,7 @@ SMALL = photograph(200, 120)
 @pytest.fixture
 def small_is_large(monkeypatch) -> None:
     """Pictures a hundredth as large as usual count as large."""
-    monkeypatch.setattr(images, "LARGE", images.LARGE // 100)
+    monkeypatch.setattr(pictures, "LARGE", pictures.LARGE // 100)
 
 
 LARGE_PICTURES = {
@@ -284,7 +284,7 @@ def test_a_large_jpeg_for_a_small_square_is_decoded_at_a_reduced_scale_to_the_sa
 def test_what_is_decoded_has_several_times_the_side_that_is_asked_for(side, decoded_to, decoded, small_is_large):
     read_image(encode(SMALL, "JPEG"), side)
     assert [width for width, _ in decoded] == [decoded_to]
-    assert side is None or decoded_to == 200 or decoded_to * 0.6 >= SPARE * side
+    assert side is None or decoded_to == 200 or decoded_to * 0.6 >= pictures.SPARE * side
 
 
 def test_small_pictures_and_other_formats_are_decoded_to_the_same_pixels_whatever_is_asked_for(small_is_large):
@@ -348,7 +348,7 @@ def test_plain_png_files_are_read_by_opencv_to_the_last_bit(noise):
     for kind, chunk in PLAIN_CHUNKS.items():
         extra.add(kind, chunk)
     content = encode(noise, pnginfo=extra)
-    assert (_decode_plain_png(content) == noise).all() and (read_image(content) == noise).all()
+    assert (pictures._decode_plain_png(content) == noise).all() and (read_image(content) == noise).all()
 
 
 def test_whatever_is_odd_about_a_png_or_torn_in_it_is_left_to_pillow(noise):
@@ -361,7 +361,7 @@ def test_whatever_is_odd_about_a_png_or_torn_in_it_is_left_to_pillow(noise):
         torn = bytearray(encode(noise))
         torn[place] ^= 1
         odd += [bytes(torn), bytes(torn[:-4])]
-    assert [_decode_plain_png(content) for content in odd] == [None] * len(odd)
+    assert [pictures._decode_plain_png(content) for content in odd] == [None] * len(odd)
     assert read_image(odd[0]).shape == (53, 37, 3)
 
 
@@ -375,7 +375,7 @@ def test_opencv_reads_no_damaged_png_that_pillow_refuses(noise, amount):
         for place in rng.integers(start + 4, end, rng.integers(1, 3)):
             torn[place] = rng.integers(256)
         torn[end : end + 4] = zlib.crc32(torn[start:end]).to_bytes(4, "big")
-        picture = _decode_plain_png(bytes(torn))
+        picture = pictures._decode_plain_png(bytes(torn))
         counts["refused" if picture is None else "read, by Pillow alike"] += 1
         if picture is not None:
             assert (np.array(Image.open(io.BytesIO(torn))) == picture).all()

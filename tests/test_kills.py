@@ -26,11 +26,12 @@ import pytest
 import torch
 
 import tests.toy  # noqa: F401 - adds the backbone `toy`, here and in processes that are started from here
-from planetlib.checkpoint import PHASES, Checkpoint, read_state
+from planetlib.checkpoint import PHASES, Checkpoint
 from planetlib.cli import main
 from planetlib.data import find_samples
 from planetlib.files.download import fetch_planets
 from planetlib.files.tables import MARKS, read_marks, read_samples, write_mark, write_table
+from planetlib.files.tensors import read_state
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
 KILLED = -getattr(signal, "SIGKILL", 9)

@@ -13,9 +13,9 @@ from test_project import MACHINE_PATH
 import planetlib.batch.reports
 from planetlib import PlanetlibError
 from planetlib.batch.reports import run_notebooks
-from planetlib.checkpoint import CheckpointError
 from planetlib.classify import Classifier
 from planetlib.files.tables import DataError, write_table
+from planetlib.files.tensors import CheckpointError
 from planetlib.settings import PROJECT
 
 FOLDER = PROJECT / "notebooks"

@@ -19,11 +19,12 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import ConstantLR
 
 from planetlib import PlanetlibError
-from planetlib.checkpoint import PHASES, Checkpoint, CheckpointError, read_state, write_state
+from planetlib.checkpoint import PHASES, Checkpoint
 from planetlib.classify import Classifier
 from planetlib.data import check_samples, find_samples, split_samples
 from planetlib.features import FrozenFeatures
 from planetlib.files.tables import DataError, write_table
+from planetlib.files.tensors import CheckpointError, read_state, write_state
 from planetlib.model import Network
 from planetlib.train import ALONE, HISTORY, Phase, make_schedule, run_epoch, train_phase
 

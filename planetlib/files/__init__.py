@@ -1,1 +1,1 @@
-"""Files: read with care, written whole or not at all; locks, tables, FITS, the download."""
+"""Files: what comes from outside is checked here; written whole or not at all; locks, tables, the download."""
