@@ -31,7 +31,7 @@ from benchmarks.trainers import SHORT, Clock, Peer
 from planetlib.data import check_samples, find_samples, split_samples
 from planetlib.files.tables import write_table
 from planetlib.settings import Settings, load_settings
-from planetlib.train import Alone, Phase
+from planetlib.train import ALONE, Phase
 
 EPOCHS = 15
 WAYS = ("kept", "computed", "script")
@@ -41,12 +41,12 @@ def time_phase(settings: Settings, samples: pd.DataFrame, keep: bool) -> float:
     """Seconds with an empty run folder or, with `keep`, with one that holds the frozen features."""
     shutil.rmtree(settings.run, ignore_errors=True)
     if keep:
-        phase = Phase("head", settings, samples, False, Alone())
+        phase = Phase("head", settings, samples, False, ALONE)
         for features in (phase.train_features, phase.val_features):
             for number in features.numbers:
                 features.load(number)
     started = time.perf_counter()
-    Phase("head", settings, samples, False, Alone()).train()
+    Phase("head", settings, samples, False, ALONE).train()
     return time.perf_counter() - started
 
 

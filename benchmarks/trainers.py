@@ -26,7 +26,7 @@ from planetlib.model import Network
 from planetlib.nets.device import use_precision
 from planetlib.settings import load_settings
 from planetlib.show.card import write_card
-from planetlib.train import Alone, Phase
+from planetlib.train import ALONE, Phase
 
 BACKBONE = "efficientnet_lite0"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -114,7 +114,7 @@ def train_ours(samples: pd.DataFrame, seed: int, clock: Clock, short: bool, prof
                     return self.model(images.to(self.device)).float().cpu()
 
         for name in PHASES:
-            phase = Tested(name, settings, samples, False, Alone())
+            phase = Tested(name, settings, samples, False, ALONE)
             size = settings.image_size or phase.model.image_size
             pictures = pictures or clock.leave_out(lambda size=size: TestPictures(samples, size, "pad"))
             phase.clear()

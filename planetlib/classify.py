@@ -27,8 +27,8 @@ from planetlib.files.progress import progress_bar
 from planetlib.files.read import UnreadableImage
 from planetlib.files.tables import DataError
 from planetlib.images import decode_image
-from planetlib.model import TorchRuntime, pass_pieces, score_unknown
-from planetlib.nets.device import choose_device, on_one_core
+from planetlib.model import TorchRuntime, score_unknown
+from planetlib.nets.device import choose_device, on_one_core, pass_pieces
 from planetlib.transforms import fit_to_square, to_tensor
 
 COLUMNS = ["path", "label", "predicted", "confidence", "unknown_score", "status", "error", "note"]

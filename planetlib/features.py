@@ -26,8 +26,9 @@ from planetlib.draw.outliers import OUTLIERS
 from planetlib.draw.planets import PLANETS
 from planetlib.files.progress import progress_bar
 from planetlib.files.whole import open_whole
-from planetlib.model import DETECTOR_STAGES, Network, fold_copy, pass_pieces
-from planetlib.nets.device import choose_precision, use_precision
+from planetlib.model import DETECTOR_STAGES, Network
+from planetlib.nets.device import choose_precision, pass_pieces, use_precision
+from planetlib.nets.folding import fold_copy
 from planetlib.settings import Settings
 from planetlib.transforms import RECIPES, make_training_transform
 

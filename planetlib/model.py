@@ -1,6 +1,5 @@
 """Backbones by name; and the network: backbone, head, freezing by stage, and the parts of it that others compute."""
 
-import copy
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -9,19 +8,16 @@ from threading import BoundedSemaphore
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from planetlib import require_known
 from planetlib.nets.device import choose_precision
-from planetlib.nets.folding import fold_norms
+from planetlib.nets.folding import fold_copy
 from planetlib.nets.lite import build_lite
 from planetlib.nets.published import build_b3, build_resnet50
 
 #: how many of each backbone's last stages the detector of strangers looks at
 DETECTOR_STAGES = 3
 HEADS = ("linear", "reference")
-#: images that a core passes through a network at a time: of more, the maps no longer fit into its cache
-PIECE = 8
 
 
 @dataclass(frozen=True)
@@ -241,17 +237,6 @@ class TorchRuntime:
             return logits.cpu(), lower.cpu()
 
 
-def fold_copy(model: Network, precision: str) -> Network:
-    """A copy in evaluation mode that holds its weights in `float32` or `bfloat16`, norms folded, channels last.
-
-    The head stays in float32: it is small, and rounding logits costs more than rounding maps.
-    """
-    model = copy.deepcopy(model).eval()
-    fold_norms(model, fuse_conv_bn_eval)
-    model.backbones.to(getattr(torch, precision))
-    return model.to(memory_format=torch.channels_last)
-
-
 class Tail(nn.Module):
     """The part of a network that training goes on from: maps of `pass_trunk` → logits."""
 
@@ -264,9 +249,3 @@ class Tail(nn.Module):
         if not torch.is_autocast_enabled(maps[0].device.type):  # which takes maps as they are
             maps = tuple(values.float() for values in maps)
         return self.model.head(self.model.embed(maps, self.tail)[0])
-
-
-def pass_pieces(network: Callable[[Tensor], Iterable[Tensor]], images: Tensor, device: torch.device) -> list[Tensor]:
-    """What a network on a device makes of images (B, 3, H, W); on a processor `PIECE` of them at a time."""
-    pieces = images.split(PIECE if device.type == "cpu" else max(1, len(images)))
-    return [torch.cat(parts) for parts in zip(*map(network, pieces))]

@@ -34,41 +34,12 @@ from planetlib.files.tensors import CheckpointError, read_state, write_state
 from planetlib.model import Network, Tail
 from planetlib.nets.device import choose_device, use_precision
 from planetlib.nets.folding import fold_shared
+from planetlib.nets.processes import ALONE, Processes
 from planetlib.settings import Settings
 from planetlib.transforms import RECIPES
 
 HISTORY = "phase epoch learning_rate train_loss train_accuracy val_loss val_accuracy seconds".split()
 SPLITS = ("train", "val")
-
-
-class Alone:
-    """The only process of a training; `planetlib.batch.processes` has the one of several that share every batch."""
-
-    rank, count = 0, 1
-
-    def require_fit(self, settings: Settings) -> None:
-        """Raises PlanetlibError for a training that these processes cannot share."""
-
-    def wait(self) -> None:
-        """Returns once every process has come here."""
-
-    def share_out(self, features: FrozenFeatures) -> None:
-        """Makes every view, each of them in one process."""
-
-    def take_share(self, batches: Iterable) -> Iterable:
-        """Of each batch the rows of this process."""
-        return batches
-
-    def add_up(self, values: Tensor) -> Tensor:
-        """Sums over the processes, in place."""
-        return values
-
-    def share_gradients(self, module: nn.Module) -> nn.Module:
-        """A module whose gradients are their mean over the processes."""
-        return module
-
-
-ALONE = Alone()
 
 
 def train_phase(
@@ -77,7 +48,7 @@ def train_phase(
     samples: pd.DataFrame,
     resume: bool = False,
     progress: bool = True,
-    processes: Alone = ALONE,
+    processes: Processes = ALONE,
 ) -> tuple[pd.DataFrame, bool]:
     """Trains one phase, keeps its best checkpoint, by validation loss, and calibrates it.
 
@@ -127,7 +98,7 @@ def run_epoch(
     loss: nn.CrossEntropyLoss,
     scheduler: LRScheduler | None = None,
     precision: str = "float32",
-    processes: Alone = ALONE,
+    processes: Processes = ALONE,
 ) -> tuple[float, float]:
     """One pass over the batches, for training (with a scheduler) and for validation (without).
 
@@ -182,7 +153,7 @@ def make_schedule(optimiser: torch.optim.Optimizer, steps: int, warmup: float) -
 class Phase:
     """One phase of a training: what it trains, on what, and where it stands."""
 
-    def __init__(self, phase: str, settings: Settings, samples: pd.DataFrame, progress: bool, processes: Alone):
+    def __init__(self, phase: str, settings: Settings, samples: pd.DataFrame, progress: bool, processes: Processes):
         require_known("phase", phase, PHASES)
         processes.require_fit(settings)
         self.phase, self.settings, self.progress, self.processes = phase, settings, progress, processes

@@ -18,8 +18,8 @@ from torchvision import models
 from torchvision.transforms.functional import normalize
 
 from planetlib import PlanetlibError
-from planetlib.model import BACKBONES, Network, Tail, pass_pieces
-from planetlib.nets.device import choose_device, use_precision
+from planetlib.model import BACKBONES, Network, Tail
+from planetlib.nets.device import choose_device, pass_pieces, use_precision
 
 CPU = torch.device("cpu")
 WIDTHS = {"efficientnet_lite0": 1280, "efficientnet_lite2": 1280, "efficientnet_b3": 1536, "resnet50": 2048}

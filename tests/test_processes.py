@@ -12,11 +12,10 @@ import torch
 from torch import nn
 
 from planetlib import PlanetlibError
-from planetlib.batch.processes import Several, join_processes
 from planetlib.checkpoint import Checkpoint
 from planetlib.cli import main
 from planetlib.files.tables import write_table
-from planetlib.train import Alone
+from planetlib.nets.processes import ALONE, Processes, join_processes
 
 # Dropout is left out, as each process draws masks of its own. A step is interrupted, and the training goes on.
 TWO_PROCESSES = """
@@ -24,7 +23,6 @@ import sys
 import torch
 import tests.toy
 from torch import nn
-from planetlib.batch import processes
 from planetlib.cli import main
 
 nn.Dropout.forward = lambda self, values: values
@@ -39,7 +37,6 @@ def interrupted(self, *arguments, **options):
 
 torch.optim.AdamW.step = interrupted
 print("exit code", main(sys.argv[2:]))
-processes.join_processes = processes.Several  # they have joined
 print("exit code", main([*sys.argv[2:], "--resume"]))
 """
 OPTIONS = """--profile fixture --backbone toy --image-size 64 --outliers 2 --views 2 --head-epochs 4 --finetune-epochs 3
@@ -87,24 +84,18 @@ def test_two_processes_have_the_loss_curve_of_one(fixture_folder, samples, tmp_p
 
 def test_without_torchrun_a_process_is_alone(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert type(join_processes()) is Alone
-
-
-def make_several(rank: int) -> Several:
-    processes = object.__new__(Several)  # there is nobody to join
-    processes.rank, processes.count = rank, 2
-    return processes
+    assert join_processes() is ALONE
 
 
 def test_shares_make_up_the_batch():
     batches = [(torch.arange(8).view(4, 2), torch.arange(4)), (torch.ones(1, 2), torch.ones(1))]
-    shares = [list(make_several(rank).take_share(batches)) for rank in (0, 1)]
+    shares = [list(Processes(rank, 2).take_share(batches)) for rank in (0, 1)]
     assert [part.tolist() for share in shares for _, part in share] == [[0, 2], [1], [1, 3], []]
     assert shares[1][1][0].shape == (0, 2)
 
 
 @pytest.mark.parametrize("changes, told", [({"norm": "moving"}, "the norm 'moving'"), ({"views": 0}, "views 0")])
 def test_a_training_that_cannot_be_shared_is_refused(changes, told, trained_run):
-    make_several(1).require_fit(trained_run)
+    Processes(1, 2).require_fit(trained_run)
     with pytest.raises(PlanetlibError, match=f"got 2 processes and {told}"):
-        make_several(1).require_fit(trained_run.replace(**changes))
+        Processes(1, 2).require_fit(trained_run.replace(**changes))

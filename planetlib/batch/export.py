@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from planetlib import PlanetlibError, __version__
 from planetlib.checkpoint import Checkpoint
 from planetlib.files.whole import open_whole
-from planetlib.model import Embedder, fold_copy, score_unknown
+from planetlib.model import Embedder, score_unknown
+from planetlib.nets.folding import fold_copy
 
 
 class Calibrated(nn.Module):

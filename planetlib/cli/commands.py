@@ -64,11 +64,11 @@ def data_split(options) -> int:
 )
 def train(options) -> int:
     """Train both phases, or one, on a folder of class folders."""
-    from planetlib.batch.processes import join_processes
     from planetlib.checkpoint import CARD, PHASES, Checkpoint
     from planetlib.data import read_folder_samples
     from planetlib.model import Network
     from planetlib.nets.device import choose_device, choose_precision
+    from planetlib.nets.processes import join_processes
     from planetlib.show.card import write_card
     from planetlib.train import train_phase
 

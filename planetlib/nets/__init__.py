@@ -1,1 +1,1 @@
-"""What networks are made of, and the device and the forms in which they are quick to compute."""
+"""What networks are made of, and what computes them: device, precision, processes, and the forms that are quick."""

@@ -1,11 +1,15 @@
 """Where a network computes, and how precisely."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from planetlib import PlanetlibError, require_known
+
+#: images that a core passes through a network at a time: of more, the maps no longer fit into its cache
+PIECE = 8
 
 
 def choose_device(device: str = "auto") -> torch.device:
@@ -51,3 +55,9 @@ def on_one_core() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def pass_pieces(network: Callable[[Tensor], Iterable[Tensor]], images: Tensor, device: torch.device) -> list[Tensor]:
+    """What a network on a device makes of images (B, 3, H, W); on a processor `PIECE` of them at a time."""
+    pieces = images.split(PIECE if device.type == "cpu" else max(1, len(images)))
+    return [torch.cat(parts) for parts in zip(*map(network, pieces))]

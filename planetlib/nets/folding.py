@@ -1,15 +1,25 @@
-"""The same network with each BatchNorm in the convolution before it; `fold_shared` gives one to train.
-
-One to predict with is `planetlib.model.fold_copy`, which knows what of a network the head is.
-"""
+"""The same network with each BatchNorm in the convolution before it: one to predict with, and one to train."""
 
 import copy
 from collections.abc import Callable
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 Module = TypeVar("Module", bound=nn.Module)
+
+
+def fold_copy(model: Module, precision: str) -> Module:
+    """A copy in evaluation mode that holds its `backbones` in `float32` or `bfloat16`, norms folded, channels last.
+
+    The head stays in float32: it is small, and rounding logits costs more than rounding maps.
+    """
+    model = copy.deepcopy(model).eval()
+    fold_norms(model, fuse_conv_bn_eval)
+    model.backbones.to(getattr(torch, precision))
+    return model.to(memory_format=torch.channels_last)
 
 
 def fold_shared(model: Module) -> Module:
