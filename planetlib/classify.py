@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -22,10 +21,9 @@ from torch import Tensor
 
 from planetlib import PlanetlibError
 from planetlib.checkpoint import Checkpoint, find_checkpoint
-from planetlib.data import find_images, path_text
+from planetlib.files.find import path_text
 from planetlib.files.progress import progress_bar
 from planetlib.files.read import UnreadableImage
-from planetlib.files.tables import DataError
 from planetlib.images import decode_image
 from planetlib.model import TorchRuntime, score_unknown
 from planetlib.nets.device import choose_device, on_one_core, pass_pieces
@@ -201,23 +199,3 @@ class Classifier:
         table["status"] = np.select([~readable, is_unknown], ["unreadable", "unknown"], "ok")
         shares = pd.DataFrame(full, columns=[f"prob_{name}" for name in self.class_names])
         return pd.concat([table[COLUMNS], shares], axis=1)
-
-
-def gather_inputs(places: Iterable[str | os.PathLike], class_names: Iterable[str] = ()) -> list[tuple[str, str]]:
-    """Files and folders of any depth → (path, label) pairs, in the order given, each folder sorted.
-
-    A file named outright is taken whatever its suffix; in folders, suffixes decide. The label is the name of the folder
-    a picture lies in, where that is one of `class_names`, and "" elsewhere.
-
-    Raises:
-        DataError: a place that is not there, or no picture in any.
-    """
-    names, pairs = set(class_names), []
-    for place in map(Path, places):
-        if not os.path.lexists(place):  # a link to nothing is there, and gets a row
-            raise DataError(f"{place}: no such file or folder")
-        for path in find_images(place) if place.is_dir() else [place]:
-            pairs.append((path_text(path), path.parent.name if path.parent.name in names else ""))
-    if not pairs:
-        raise DataError(f"{', '.join(map(str, places))}: no pictures there; expected files such as .png, .jpg, .tif")
-    return pairs

@@ -15,55 +15,18 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from planetlib import list_few
+from planetlib.files.find import find_images, path_text, require_folder
 from planetlib.files.progress import map_in_threads
 from planetlib.files.read import UnreadableImage, read_file
 from planetlib.files.tables import SAMPLE_COLUMNS, DataError, read_samples
-from planetlib.images import SUFFIXES, decode_image, read_image
+from planetlib.images import decode_image, read_image
 from planetlib.settings import ELSEWHERE, Settings
 from planetlib.transforms import draw_augmented, fit_to_square, to_tensor
 
 SPLITS = ("train", "val", "test")
 VAL_SHARE = 0.15  # of each class; what is neither this nor the test's is for training
 TEST_SHARE = Settings.test_share
-#: what a prediction draws beside its table: a folder and a picture
-DRAWN_RESULTS = PICTURES, CONTACT_SHEET = "pictures", "contact_sheet.png"
 IN_MEMORY_BYTES = 1 << 30  # decoded pictures beyond this lie in a memory-mapped file
-
-
-def find_images(folder: str | os.PathLike) -> list[Path]:
-    """Image files of a folder at any depth, by suffix, sorted; hidden files and folders are left out.
-
-    So is what an earlier prediction drew, `DRAWN_RESULTS` beside a `predictions.csv`.
-
-    Links to folders, which may lead in circles, are listed as they stand, and so are folders that may not be looked
-    into: both turn up as unreadable, so that nothing is left out unseen.
-
-    Raises:
-        DataError: no such folder.
-    """
-    found: list[Path] = []
-    closed: list[OSError] = []
-    for place, folders, files in os.walk(_require_folder(folder), onerror=closed.append):
-        drawn = DRAWN_RESULTS if "predictions.csv" in files else ()
-        folders[:] = [name for name in folders if not name.startswith(".") and name not in drawn]
-        shown = [name for name in files if not name.startswith(".") and name not in drawn]
-        found += [Path(place, name) for name in folders if os.path.islink(os.path.join(place, name))]
-        found += [Path(place, name) for name in shown if name.lower().endswith(tuple(SUFFIXES))]
-    return sorted(found + [Path(error.filename) for error in closed])
-
-
-def _require_folder(folder: str | os.PathLike) -> Path:
-    if not Path(folder).is_dir():
-        raise DataError(f"{folder}: no such folder; expected one that holds pictures")
-    return Path(folder)
-
-
-def path_text(path: str | os.PathLike) -> str:
-    """A path as text for a table; bytes of a name that are not UTF-8 are written as `\\udcXX`.
-
-    Tables cannot hold such names, so their files count as unreadable until they are renamed.
-    """
-    return os.fspath(path).encode("utf-8", "backslashreplace").decode()
 
 
 def find_samples(folder: str | os.PathLike) -> pd.DataFrame:
@@ -72,7 +35,7 @@ def find_samples(folder: str | os.PathLike) -> pd.DataFrame:
     Raises:
         DataError: no such folder, or fewer than two classes with pictures in it.
     """
-    places = sorted(_require_folder(folder).iterdir())
+    places = sorted(require_folder(folder).iterdir())
     classes = [place for place in places if place.is_dir() and not place.name.startswith(".")]
     rows = [(path_text(path), path_text(place.name)) for place in classes for path in find_images(place)]
     samples = pd.DataFrame(rows, columns=["path", "label"])

@@ -8,9 +8,6 @@ from planetlib.files.fits import decode_fits, unzip
 from planetlib.files.pictures import decode_picture
 from planetlib.files.read import UnreadableImage, read_file
 
-SUFFIXES = {".png", ".apng", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jp2"}
-SUFFIXES |= {".j2k", ".fits", ".fit", ".fts", ".fits.gz", ".fz"}
-
 
 def read_image(source: str | PathLike | bytes, side: int | None = None) -> np.ndarray:
     """Reads one picture as 8-bit RGB, upright.

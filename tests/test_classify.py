@@ -11,7 +11,8 @@ import torch
 
 from planetlib import PlanetlibError
 from planetlib.checkpoint import Checkpoint
-from planetlib.classify import Classifier, gather_inputs
+from planetlib.classify import Classifier
+from planetlib.files.find import gather_inputs
 from planetlib.files.tables import DataError
 from planetlib.images import read_image
 from tests.conftest import encode, photograph

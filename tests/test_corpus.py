@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from planetlib.batch.stream import WORDS, write_predictions
-from planetlib.classify import gather_inputs
-from planetlib.data import check_samples, path_text
+from planetlib.data import check_samples
+from planetlib.files.find import gather_inputs, path_text
 from planetlib.files.tables import restore
 from tests.conftest import encode
 

@@ -17,12 +17,12 @@ from planetlib.data import (
     ImageData,
     check_samples,
     find_elsewhere,
-    find_images,
     find_samples,
     load_pixels,
     make_loader,
     split_samples,
 )
+from planetlib.files.find import find_images
 from planetlib.files.read import UnreadableImage
 from planetlib.files.tables import DataError
 from planetlib.images import read_image

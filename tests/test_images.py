@@ -17,8 +17,9 @@ from astropy.io import fits
 from PIL import ExifTags, Image, PngImagePlugin
 
 from planetlib.files import pictures
+from planetlib.files.find import SUFFIXES
 from planetlib.files.read import UnreadableImage
-from planetlib.images import SUFFIXES, decode_image, read_image
+from planetlib.images import decode_image, read_image
 from planetlib.transforms import fit_to_square
 from tests.conftest import encode, encode_fits, photograph
 

@@ -22,7 +22,7 @@ from packaging.utils import canonicalize_name
 import planetlib
 from planetlib.cli import make_parser
 from planetlib.files.download import LISTING
-from planetlib.images import SUFFIXES
+from planetlib.files.find import SUFFIXES
 from planetlib.settings import PROJECT
 from tests.guards import find_module, read_guards, take_out
 

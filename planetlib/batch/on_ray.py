@@ -19,11 +19,11 @@ from planetlib import PlanetlibError
 from planetlib.batch.runtime import use_runtime
 from planetlib.batch.stream import WORDS, write_predictions
 from planetlib.checkpoint import Checkpoint, find_checkpoint
-from planetlib.classify import Classifier, gather_inputs
+from planetlib.classify import Classifier
+from planetlib.files.find import SUFFIXES, gather_inputs
 from planetlib.files.progress import progress_bar
 from planetlib.files.tables import DataError
 from planetlib.files.whole import open_whole
-from planetlib.images import SUFFIXES
 
 ADDRESS = "://"  # in `s3://…` or `https://…`, and in no path
 STEPS_IN_TASK = 8  # what is done again where a worker is lost
@@ -60,7 +60,7 @@ def _write_parquet(tables: Iterable[pd.DataFrame], path: str | os.PathLike) -> I
 
 
 def gather_addresses(places: Iterable[str | os.PathLike], class_names: Iterable[str] = ()) -> list[tuple[str, str]]:
-    """As `classify.gather_inputs`, of paths and of addresses that fsspec can read; folders are listed to any depth.
+    """As `files.find.gather_inputs`, of paths and of addresses that fsspec can read; folders are listed to any depth.
 
     Raises:
         DataError: as `gather_inputs`; also an address whose file system is unknown, not installed or does not answer.

@@ -214,7 +214,8 @@ def _predict_here(options) -> int:
 
     from planetlib.batch.runtime import use_runtime
     from planetlib.batch.stream import predict_resumably
-    from planetlib.classify import Classifier, gather_inputs
+    from planetlib.classify import Classifier
+    from planetlib.files.find import gather_inputs
     from planetlib.files.progress import progress_bar
 
     classifier, out = Classifier.load(options.run, device=options.device), options.out / "predictions.csv"
@@ -241,7 +242,7 @@ def _predict_here(options) -> int:
         print(printable(f"{Path(row.path).name}: {answer} {row.confidence:.0%}{note}"))
     print(f"{_count(len(pairs))} predicted: {out}")
     if drawn:
-        from planetlib.data import DRAWN_RESULTS
+        from planetlib.files.find import DRAWN_RESULTS
         from planetlib.show.sheets import draw_predictions
 
         draw_predictions(rows.head(drawn), options.out)

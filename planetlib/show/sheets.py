@@ -10,7 +10,8 @@ import pandas as pd
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from planetlib import printable
-from planetlib.data import CONTACT_SHEET, PICTURES, read_square
+from planetlib.data import read_square
+from planetlib.files.find import CONTACT_SHEET, PICTURES
 from planetlib.files.progress import progress_bar
 from planetlib.files.read import UnreadableImage
 from planetlib.files.tables import class_probabilities
