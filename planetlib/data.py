@@ -7,18 +7,16 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from planetlib import list_few
 from planetlib.files.find import find_images, path_text, require_folder
 from planetlib.files.progress import map_in_threads
 from planetlib.files.read import UnreadableImage, read_file
-from planetlib.files.tables import SAMPLE_COLUMNS, DataError, read_samples
+from planetlib.files.tables import SAMPLE_COLUMNS, DataError
 from planetlib.images import decode_image, read_image
 from planetlib.settings import ELSEWHERE, Settings
 from planetlib.transforms import draw_augmented, fit_to_square, to_tensor
@@ -55,25 +53,6 @@ def find_elsewhere(samples: pd.DataFrame, folder: str | os.PathLike = ELSEWHERE)
     elsewhere = find_samples(folder)
     elsewhere = elsewhere[elsewhere.label.isin(samples.label)].reset_index(drop=True)
     return elsewhere if len(elsewhere) else samples.loc[samples.split == "test", ["path", "label"]]
-
-
-def read_folder_samples(folder: str | os.PathLike, table: str | os.PathLike) -> pd.DataFrame:
-    """The samples table of a folder, with the marks beside it.
-
-    Raises:
-        DataError: as `read_samples`, or the table is of another folder, or of this one when it had other classes.
-    """
-    folder = Path(folder).resolve()
-    paths = [Path(path) for path in read_samples(table, reviewed=False).path]
-    if not all(folder in path.parents for path in paths):
-        raise DataError(f"{table}: lists pictures from elsewhere than {folder}", do="take that folder or another run")
-    there, listed = set(find_samples(folder).label), {path.relative_to(folder).parts[0] for path in paths}
-    if there != listed:
-        raise DataError(
-            f"{folder}: got the classes {list_few(there)}; expected those of {table}, {list_few(listed)}",
-            do="put the folders back as they were, or take another run",
-        )
-    return read_samples(table)
 
 
 def check_samples(samples: pd.DataFrame) -> pd.DataFrame:

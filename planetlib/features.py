@@ -25,7 +25,7 @@ from planetlib.draw.mixture import draw_mixture
 from planetlib.draw.outliers import OUTLIERS
 from planetlib.draw.planets import PLANETS
 from planetlib.files.progress import progress_bar
-from planetlib.files.whole import open_whole
+from planetlib.files.tensors import read_pieces, write_pieces
 from planetlib.model import DETECTOR_STAGES, Network
 from planetlib.nets.device import choose_precision, pass_pieces, use_precision
 from planetlib.nets.folding import fold_copy
@@ -123,18 +123,14 @@ class FrozenFeatures:
         digest = hashlib.sha256(repr([number, *self._depends_on]).encode()).hexdigest()[:24]
         paths = [self.folder / f"{digest}_{name}.npy" for name in self.model.backbones]
         try:
-            maps = self._read_maps(paths)
+            maps = [read_pieces(path, self.kept) for path in paths]
         except (FileNotFoundError, ValueError, EOFError):  # not there yet, or damaged
             self._pass_view(number, paths)
-            maps = self._read_maps(paths)
+            maps = [read_pieces(path, self.kept) for path in paths]
         if not self.kept:
             for path in paths:
                 path.unlink()
         return TensorDataset(*maps, self.labels)
-
-    def _read_maps(self, paths: list[Path]) -> list[Tensor]:
-        # Copy-on-write: torch wants memory that it may write to.
-        return [_as_maps(np.load(path, mmap_mode="c" if self.kept else None)) for path in paths]
 
     def embed(self, number: int, model: Network) -> tuple[Tensor, Tensor]:
         """A view passed through the tail of a model as well: features (N, F) and (N, S) of `Network.embed`, float32."""
@@ -164,25 +160,7 @@ class FrozenFeatures:
         bar = progress_bar(batches, self.progress, desc=f"view {number + 1}", unit="step", leave=False)
         trunk = partial(fold_copy(self.model, self.precision).pass_trunk, tail=self.tail)
         with ExitStack() as stack, torch.inference_mode():
-            # Written in turn, not into mapped memory: there, a full disk would kill the process without a word.
-            files = [stack.enter_context(open_whole(path)) for path in paths]
-            for step, (images, _) in enumerate(bar):
-                passed = pass_pieces(trunk, images.to(device, non_blocking=True), device)
-                for file, maps in zip(files, passed):
-                    values = _as_numbers(maps)
-                    if step == 0:
-                        shape = (len(data), *values.shape[1:])
-                        header = {"descr": values.dtype.str, "fortran_order": False, "shape": shape}
-                        np.lib.format.write_array_header_1_0(file, header)
-                    file.write(values.tobytes())
-
-
-def _as_numbers(maps: Tensor) -> np.ndarray:
-    """NumPy has no bfloat16: its bits are kept as whole numbers."""
-    maps = maps.cpu().contiguous()
-    return (maps.view(torch.int16) if maps.dtype == torch.bfloat16 else maps).numpy()
-
-
-def _as_maps(numbers: np.ndarray) -> Tensor:
-    maps = torch.from_numpy(numbers)
-    return maps.view(torch.bfloat16) if maps.dtype == torch.int16 else maps
+            files = [stack.enter_context(write_pieces(path, len(data))) for path in paths]
+            for images, _ in bar:
+                for add, maps in zip(files, pass_pieces(trunk, images.to(device, non_blocking=True), device)):
+                    add(maps)

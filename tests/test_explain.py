@@ -219,7 +219,6 @@ def test_all_colours_can_be_had_and_differ_and_others_are_told(picture, ramp):
 
 def test_a_map_costs_one_pass_forward_and_one_back(classifier, picture):
     model, passes = classifier.model, {"forward": 0, "backward": 0}
-    assert model.finer_stages  # which is found out once
 
     def count(name):
         passes[name] += 1

@@ -28,7 +28,7 @@ def build_toy(weights: str) -> nn.Sequential:
     return nn.Sequential(stages)
 
 
-BACKBONES["toy"] = (Backbone("toy", build_toy, WIDTHS[-1], 64, HALF, HALF, licence="none"),)
+BACKBONES["toy"] = (Backbone("toy", build_toy, WIDTHS[-1], 64, "stage1", HALF, HALF, licence="none"),)
 
 if __name__ == "__main__":
     from planetlib.cli import main

@@ -1,4 +1,4 @@
-"""The command line: `options` has what commands share, `commands` what each of them does. Opens every room."""
+"""The command line: `commands` has what each does; `options`, `runs` and `says` what they share. Opens every room."""
 
 import argparse
 import sys

@@ -4,13 +4,22 @@ A command is called what its function is called, and takes the parsed options to
 itself, so that --help is quick.
 """
 
-import math
 import sys
 from pathlib import Path
 
 from planetlib import PlanetlibError, printable
 from planetlib.cli.options import AUDIT, BATCH, DATA, DEVICE, RUN, SEED, TRAINING, choice, command, number, option
-from planetlib.settings import CHOICES, load_settings
+from planetlib.cli.runs import (
+    check_pictures,
+    leave_out_learnt,
+    make_samples,
+    make_settings,
+    read_folder_samples,
+    require_nothing_lost,
+    run_folder,
+)
+from planetlib.cli.says import print_table, report_copies, report_phase, report_unreadable, say_count
+from planetlib.settings import load_settings
 
 ANSWERS = option("--out", type=Path, default=Path("answers"), help="folder that receives them")
 SAMPLE_PICTURES = 200
@@ -22,7 +31,7 @@ def data_fetch(options) -> int:
     """Download the public set of planets (700 pictures, 156 MB); resumable."""
     from planetlib.files.download import fetch_planets
 
-    print(f"{options.data}: {_count(fetch_planets(options.data))} downloaded, the set is whole")
+    print(f"{options.data}: {say_count(fetch_planets(options.data))} downloaded, the set is whole")
     return 0
 
 
@@ -32,12 +41,12 @@ def data_check(options) -> int:
     from planetlib.data import find_samples
     from planetlib.files.tables import write_table
 
-    checked = _check(find_samples(options.data), options.audit)
-    _print_table(checked.groupby("label").status.value_counts().unstack(fill_value=0))
-    code = _report_copies(checked) if options.audit else 0
+    checked = check_pictures(find_samples(options.data), options.audit)
+    print_table(checked.groupby("label").status.value_counts().unstack(fill_value=0))
+    code = report_copies(checked) if options.audit else 0
     if options.out:
         write_table(checked, options.out)
-    return max(code, _report_unreadable(checked))
+    return max(code, report_unreadable(checked))
 
 
 @command(
@@ -50,7 +59,7 @@ def data_check(options) -> int:
 def data_split(options) -> int:
     """Deal pictures into train, val and test: a table, no file is moved."""
     settings = load_settings(data=options.data, seed=options.seed, test_share=options.test_share)
-    return _make_samples(settings, options.out, options.audit)
+    return make_samples(settings, options.out, options.audit)
 
 
 @command(
@@ -64,36 +73,26 @@ def data_split(options) -> int:
 )
 def train(options) -> int:
     """Train both phases, or one, on a folder of class folders."""
-    from planetlib.checkpoint import CARD, PHASES, Checkpoint
-    from planetlib.data import read_folder_samples
+    from planetlib.checkpoint import PHASES, Checkpoint
     from planetlib.model import Network
     from planetlib.nets.device import choose_device, choose_precision
     from planetlib.nets.processes import join_processes
     from planetlib.show.card import write_card
     from planetlib.train import train_phase
 
-    processes, settings = join_processes(), _make_settings(options)
+    processes, settings = join_processes(), make_settings(options)
     device = choose_device(settings.device)
     print(f"computing on {device}, frozen stages in {choose_precision(settings.precision, device)}, channels last")
     phases = PHASES if options.phase == "both" else (options.phase,)
     anew = PHASES[PHASES.index(phases[0]) :]  # would be replaced
-    made, stands = (
-        [phase for phase in anew if (settings.run / f"{phase}{end}").exists()] for end in (".safetensors", "_state.pt")
-    )
-    if options.resume and options.overwrite or (made or stands) and not options.resume and not options.overwrite:
-        got = f"{settings.run}: {'holds a run' if made or stands else 'got both'}"
-        raise PlanetlibError(f"{got}; expected either --resume, to go on with it, or --overwrite, to start anew")
-    lost = [phase for phase in made if phase not in stands]
-    if options.resume and lost and (settings.run / CARD).exists():  # without a card it was killed between the two files
-        got = f"{settings.run}: holds checkpoints, but no {lost[0]}_state.pt to go on from"
-        raise PlanetlibError(got, do="--overwrite starts anew")
+    require_nothing_lost(settings.run, anew, options.resume, options.overwrite)
     if options.overwrite:  # what is refused later must be refused before anything is replaced
         processes.require_fit(settings)
         Network(settings.backbone, 2, settings.head, settings.weights)
     table, code = settings.run / "samples.csv", 0
     # Finetune goes on from a head, and so with the pictures of that.
     if processes.rank == 0 and (options.overwrite and phases[0] == PHASES[0] or not table.exists()):
-        code = _make_samples(settings, table, options.audit)
+        code = make_samples(settings, table, options.audit)
     processes.wait()
     samples = read_folder_samples(settings.data, table)
     for phase in phases:
@@ -102,7 +101,7 @@ def train(options) -> int:
             return 130
         if processes.rank == 0:
             write_card(settings.run, Checkpoint.load(settings.run / f"{phase}.safetensors"), samples, settings)
-            _report_phase(history[history.phase == phase], settings, samples.label.nunique())
+            report_phase(history[history.phase == phase], settings, samples.label.nunique())
     return code
 
 
@@ -116,12 +115,11 @@ def train(options) -> int:
 )
 def crossval(options) -> int:
     """Train and score on k folds: the accuracy on pictures like these."""
-    from planetlib.data import read_folder_samples
     from planetlib.study.crossval import cross_validate, describe_scores, score_seeds
 
-    settings = _make_settings(options)
+    settings = make_settings(options)
     table = settings.run / "samples.csv"
-    code = 0 if table.exists() else _make_samples(settings, table, options.audit)
+    code = 0 if table.exists() else make_samples(settings, table, options.audit)
     samples = read_folder_samples(settings.data, table)
     scores, predictions = cross_validate(settings, samples, options.folds, sorted(set(options.seeds)))
     print(scores.round(4).to_string(index=False))
@@ -151,18 +149,18 @@ def evaluate(options) -> int:
     from planetlib.show.card import add_evaluation
     from planetlib.show.figures import save_evaluation
 
-    classifier, run, code = Classifier.load(options.run, device=options.device), _run_folder(options.run), 0
+    classifier, run, code = Classifier.load(options.run, device=options.device), run_folder(options.run), 0
     samples = read_samples(run / "samples.csv") if options.data is None else find_samples(options.data)
     known, strangers = choose_pictures(samples, classifier.class_names)
     if options.split == "test":
         if options.data is not None:
-            checked = _check(known, options.audit)
+            checked = check_pictures(known, options.audit)
             recipe = classifier.checkpoint.recipe
             test_share = recipe.get("test_share", TEST_SHARE)  # one made before there was a choice
-            code, known = _report_unreadable(checked), split_samples(checked, recipe["seed"], test_share)
+            code, known = report_unreadable(checked), split_samples(checked, recipe["seed"], test_share)
         known = known[known.split == "test"]
         if options.data is not None:
-            known = _leave_out_learnt(known, run / "samples.csv")
+            known = leave_out_learnt(known, run / "samples.csv")
         else:  # pictures that were relabelled since
             strangers = strangers[strangers.split == "test"]
     shown = pd.concat([known, strangers])  # of a folder it has seen no strangers, so all of them are test pictures
@@ -176,13 +174,13 @@ def evaluate(options) -> int:
     if options.run.is_dir():  # the card is that of the folder's last phase; a file may be of an earlier one
         name = f"{options.split} pictures" + (f" of {options.data.resolve().name}" if options.data else "")
         add_evaluation(run, name, evaluation, uncalibrated)
-    _print_table(evaluation.by_class.round(3))
+    print_table(evaluation.by_class.round(3))
     if len(strangers):
         print(f"counted as unknowns: {printable(', '.join(sorted(strangers.label.unique())))}")
     print(*(f"{name}: {value:.4g}" for name, value in evaluation.summary.items() if value is not None), sep="\n")
     print(f"calibration_error_at_temperature_1: {uncalibrated.summary['calibration_error']:.4g}")
     print(f"written to {out}")
-    return max(code, _report_unreadable(predictions))
+    return max(code, report_unreadable(predictions))
 
 
 @command(
@@ -230,9 +228,9 @@ def _predict_here(options) -> int:
                     kept.append(table.head(most - done))
                 done += len(table)
                 bar.update(len(table))
-                code = max(code, _report_unreadable(table))
+                code = max(code, report_unreadable(table))
     except KeyboardInterrupt:
-        said = f"Interrupted after {done} of {_count(len(pairs))}; their rows are in {out}.part."
+        said = f"Interrupted after {done} of {say_count(len(pairs))}; their rows are in {out}.part."
         print(f"{said} Predict with --resume to go on.", file=sys.stderr)
         return 130
     rows = pd.concat(kept, ignore_index=True)
@@ -240,7 +238,7 @@ def _predict_here(options) -> int:
         answer = f"unknown, looks like {row.predicted}" if row.status == "unknown" else row.predicted
         note = f" ({row.note})" if row.note else ""
         print(printable(f"{Path(row.path).name}: {answer} {row.confidence:.0%}{note}"))
-    print(f"{_count(len(pairs))} predicted: {out}")
+    print(f"{say_count(len(pairs))} predicted: {out}")
     if drawn:
         from planetlib.files.find import DRAWN_RESULTS
         from planetlib.show.sheets import draw_predictions
@@ -257,8 +255,8 @@ def _predict_on_ray(options) -> int:
     choices = {name: getattr(options, name) for name in ("batch_size", "workers", "device", "runtime")}
     out, count, code = options.out / f"predictions.{options.format}", 0, 0
     for table in predict_places(options.run, options.inputs, out, **choices):
-        count, code = count + len(table), max(code, _report_unreadable(table))
-    print(f"{_count(count)} predicted: {out}")
+        count, code = count + len(table), max(code, report_unreadable(table))
+    print(f"{say_count(count)} predicted: {out}")
     return code
 
 
@@ -304,12 +302,12 @@ def faithful(options) -> int:
     from planetlib.files.tables import read_samples, write_table
     from planetlib.study.faithful import compare_methods
 
-    run = _run_folder(options.run)
+    run = run_folder(options.run)
     classifier, samples = Classifier.load(options.run, device=options.device), read_samples(run / "samples.csv")
     paths = samples.path[samples.split == "test"]
     table, out = compare_methods(classifier, paths), options.out or run / "faithful.csv"
     print(table.round(3).to_string())
-    print(f"{_count(len(paths))}; a map that is the same everywhere has on_planet {table.attrs['planet_area']:.3f}")
+    print(f"{say_count(len(paths))}; a map that is the same everywhere has on_planet {table.attrs['planet_area']:.3f}")
     write_table(table.reset_index(), out)
     print(f"written to {out}")
     return 0
@@ -348,96 +346,3 @@ def notebooks(options) -> int:
     print(f"checkpoints, evaluation, maps and predictions: {load_settings(data=options.data).run}")
     print(f"to be read in a browser: {reports[0].resolve().as_uri()}")
     return 0
-
-
-def _make_settings(options):
-    changes = {name: getattr(options, name, None) for name in CHOICES}
-    run = options.run.resolve()
-    if options.data.resolve() in (run, *run.parents):
-        raise PlanetlibError(
-            f"{options.run}: lies in {options.data}, and would be a class there; expected another place"
-        )
-    return load_settings(options.profile, data=options.data, run=options.run, **changes)
-
-
-def _make_samples(settings, table: Path, audit: bool) -> int:
-    """Writes the samples table of a folder, and prints how many there are; returns the exit code."""
-    from planetlib.data import find_samples, split_samples
-    from planetlib.files.tables import write_table
-
-    checked = _check(find_samples(settings.data.resolve()), audit)
-    samples = split_samples(checked, settings.seed, settings.test_share)
-    write_table(samples, table)
-    _print_table(samples.groupby(["label", "split"]).size().unstack()[["train", "val", "test"]])
-    return _report_unreadable(checked)
-
-
-def _check(samples, audit: bool):
-    """Opens every file; with the audit the table also has `group`."""
-    from planetlib.data import check_samples
-
-    if not audit:
-        return check_samples(samples)
-    from planetlib.study.copies import audit_samples
-
-    return audit_samples(check_samples(samples))
-
-
-def _leave_out_learnt(test, table: Path):
-    """Of pictures that are to test a run, those of which it has learnt no copy: its folder may have changed since."""
-    from planetlib.files.tables import DataError, read_samples
-
-    if not table.is_file():
-        return test
-    samples = read_samples(table, reviewed=False)  # one that was excluded since has been learnt all the same
-    learnt = test.group.isin(test.group[test.sha256.isin(samples.sha256[samples.split != "test"])])
-    if learnt.all():
-        raise DataError(f"{table}: lists all {_count(len(test))} of the test for training; expected others")
-    if learnt.any():
-        print(f"left out, as the run was trained on them: {_count(learnt.sum())}")
-    return test[~learnt]
-
-
-def _run_folder(run: Path) -> Path:
-    return run.parent if run.is_file() else run
-
-
-def _print_table(table) -> None:
-    """Prints a table of classes, whose names are those of folders."""
-    print(table.rename(index=printable).to_string())
-
-
-def _count(pictures: int) -> str:
-    return f"{pictures} picture" if pictures == 1 else f"{pictures} pictures"
-
-
-def _report_phase(part, settings, classes: int) -> None:
-    """Says which epoch of a phase was kept, and on stderr where it has diverged, not just learnt little."""
-    phase, best, even = part.phase.iloc[0], part.loc[part.val_loss.idxmin()], math.log(classes)
-    if best.val_loss > 10 * even:
-        said = f"{phase}: got the validation loss {best.val_loss:.3g}, expected {even:.3g} or less, as of an even guess"
-        print(f"{said}: lower --{phase}-lr, now {getattr(settings, f'{phase}_lr')}", file=sys.stderr)
-    kept = f"{phase}: epoch {best.epoch:.0f} of {len(part)} kept, validation accuracy {best.val_accuracy:.2%}"
-    print(f"{kept} ({settings.run / phase}.safetensors)")
-
-
-def _report_unreadable(table) -> int:
-    """Names the unreadable files of a table on stderr; returns the exit code."""
-    unreadable = table[table.status == "unreadable"]
-    for row in unreadable.itertuples():
-        print(printable(f"unreadable: {row.path}: {row.error}"), file=sys.stderr)
-    return 1 if len(unreadable) else 0
-
-
-def _report_copies(audited) -> int:
-    """Lists the groups of copies, and on stderr those whose labels differ; returns the exit code."""
-    from planetlib.study.copies import list_copies
-
-    copies = list_copies(audited)
-    print(f"{len(copies)} pictures have copies, in {copies.group.nunique()} groups")
-    for group, part in copies.groupby("group"):
-        print(f"group {group}: {printable(', '.join(part.path))}")
-        if part.conflict.any():
-            named = ", ".join(f"{row.path} ({row.label})" for row in part.itertuples())
-            print(f"label conflict: copies with different labels: {printable(named)}", file=sys.stderr)
-    return 1 if copies.conflict.any() else 0

@@ -1,6 +1,6 @@
-"""Tensors on disk: those of a checkpoint, words beside them and a digest over both; and where a training stands.
+"""Tensors on disk: those of a checkpoint, words beside them and a digest over both; where a training stands; features.
 
-Both hold numbers and words alone, so a stranger's file runs no code, and what was damaged or altered is refused.
+All hold numbers and words alone, so a stranger's file runs no code, and what was damaged or altered is refused.
 """
 
 import hashlib
@@ -10,9 +10,12 @@ import os
 import pickle
 import reprlib
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -101,3 +104,33 @@ def read_state(path: str | os.PathLike) -> dict:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, LookupError) as error:
         raise CheckpointError(f"{path}: damaged ({reprlib.repr(str(error))})", do="--overwrite starts anew") from error
+
+
+@contextmanager
+def write_pieces(path: str | os.PathLike, count: int) -> Iterator[Callable[[Tensor], None]]:
+    """Writes `count` maps (C, H, W) as .npy, whole or not at all; the body gets what adds some of them (B, C, H, W).
+
+    NumPy has no bfloat16: its bits are kept as whole numbers. Not into mapped memory: there, a full disk would kill the
+    process without a word.
+    """
+    with open_whole(path) as file:
+
+        def add(maps: Tensor) -> None:
+            values = maps.cpu().contiguous()
+            numbers = (values.view(torch.int16) if values.dtype == torch.bfloat16 else values).numpy()
+            if not file.tell():
+                header = {"descr": numbers.dtype.str, "fortran_order": False, "shape": (count, *numbers.shape[1:])}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(numbers.tobytes())
+
+        yield add
+
+
+def read_pieces(path: str | os.PathLike, mapped: bool) -> Tensor:
+    """What `write_pieces` wrote, in memory or `mapped` from the file.
+
+    Raises:
+        FileNotFoundError, ValueError, EOFError: it is not there, or damaged.
+    """
+    numbers = torch.from_numpy(np.load(path, mmap_mode="c" if mapped else None))  # torch wants to be able to write
+    return numbers.view(torch.bfloat16) if numbers.dtype == torch.int16 else numbers
