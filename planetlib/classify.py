@@ -6,7 +6,6 @@ unreadable; `note` what was left out of one that is not (`first of several frame
 """
 
 import os
-import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,14 +18,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from planetlib import PlanetlibError
 from planetlib.checkpoint import Checkpoint, find_checkpoint
 from planetlib.files.find import path_text
 from planetlib.files.progress import progress_bar
 from planetlib.files.read import UnreadableImage
 from planetlib.images import decode_image
-from planetlib.model import TorchRuntime, score_unknown
+from planetlib.model import Embedder, score_unknown
 from planetlib.nets.device import choose_device, on_one_core, pass_pieces
+from planetlib.nets.runtime import TorchRuntime
 from planetlib.transforms import fit_to_square, to_tensor
 
 COLUMNS = ["path", "label", "predicted", "confidence", "unknown_score", "status", "error", "note"]
@@ -37,7 +36,7 @@ class Runtime(Protocol):
 
     name: str
 
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]: ...
+    def __call__(self, images: Tensor) -> tuple[Tensor, ...]: ...
 
 
 class Classifier:
@@ -53,7 +52,6 @@ class Classifier:
         class_names: in the order of the probabilities.
         model: in evaluation mode. It is what is explained; predictions come from a copy, made for speed when the first
             is asked for.
-        most: images that are passed through the model at once; it falls where a GPU has too little memory.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str = "auto", precision: str | None = None):
@@ -62,7 +60,6 @@ class Classifier:
         self.precision = precision or checkpoint.recipe.get("precision", "auto")
         with on_one_core():
             self.model = checkpoint.build_model().to(self.device)
-        self.most = sys.maxsize
 
     @classmethod
     def load(cls, run: str | os.PathLike, **options) -> "Classifier":
@@ -77,36 +74,15 @@ class Classifier:
     def compute(self) -> Runtime:
         """What passes images through the network; `planetlib.batch.runtime` has another to put in its place."""
         with on_one_core():
-            return TorchRuntime(self.model, self.device, self.precision)
+            return TorchRuntime(Embedder(self.model), self.device, self.precision)
 
     def prepare(self, picture: np.ndarray) -> Tensor:
         """A picture, uint8 (H, W, 3), as the model's input, uint8 (3, size, size)."""
         return to_tensor(fit_to_square(picture, self.checkpoint.image_size, self.checkpoint.fit))
 
     def embed_tensors(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, classes) of prepared images, uint8 (B, 3, size, size), and what the detector looks at (B, S).
-
-        Where a GPU has too little memory for so many, it is tried, and said, with half of them until they fit.
-
-        Raises:
-            PlanetlibError: there is too little memory for a single picture.
-        """
-        done: list[list[Tensor]] = []
-        rest = images
-        while len(rest):
-            try:
-                done.append(pass_pieces(self.compute, rest[: self.most], self.device))
-                rest = rest[self.most :]
-            except torch.OutOfMemoryError as error:
-                tried = min(self.most, len(rest))
-                if tried == 1:
-                    got = f"{self.device}: too little memory for a picture of {self.checkpoint.image_size} pixels"
-                    raise PlanetlibError(got, do="end what else runs there, or take the device 'cpu'") from error
-                self.most = tried // 2
-                torch.cuda.empty_cache()
-                said = f"{self.device}: too little memory for {tried} pictures at once; going on with {self.most}"
-                print(said, file=sys.stderr)
-        logits, lower = map(torch.cat, zip(*done))
+        """Logits (B, classes) of prepared images, uint8 (B, 3, size, size), and what the detector looks at (B, S)."""
+        logits, lower = pass_pieces(self.compute, images, self.device)
         return logits[:, : len(self.class_names)], lower
 
     def predict_tensors(self, images: Tensor) -> Tensor:

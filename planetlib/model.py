@@ -1,17 +1,13 @@
 """Backbones by name; and the network: backbone, head, freezing by stage, and the parts of it that others compute."""
 
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from threading import BoundedSemaphore
 
 import torch
 from torch import Tensor, nn
 
 from planetlib import require_known
-from planetlib.nets.device import choose_precision
-from planetlib.nets.folding import fold_copy
 from planetlib.nets.lite import build_lite
 from planetlib.nets.published import build_b3, build_resnet50
 
@@ -200,29 +196,6 @@ class Embedder(nn.Module):
         maps = self.model.pass_trunk(images, DETECTOR_STAGES)
         features, lower = self.model.embed(maps, DETECTOR_STAGES)
         return self.model.head(features), lower
-
-
-class TorchRuntime:
-    """Computes with a copy of a network whose norms are folded, in the precision it is asked for.
-
-    Called with images, uint8 (B, 3, S, S), by any number of threads at once, it gives what `Embedder` gives, float32 on
-    the CPU. Whatever else computes a `Classifier` does the same.
-    """
-
-    name = "torch"
-
-    def __init__(self, model: Network, device: torch.device, precision: str):
-        self.device = device
-        self.embedder = Embedder(fold_copy(model, choose_precision(precision, device))).to(device)
-        # On an accelerator one batch is copied while another is computed; more would only take up its memory.
-        self.turns = nullcontext() if device.type == "cpu" else BoundedSemaphore(2)
-
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        if self.device.type == "cuda":  # from pinned memory the copy runs beside the arithmetic
-            images = images.pin_memory()
-        with self.turns, torch.inference_mode():
-            logits, lower = self.embedder(images.to(self.device, non_blocking=True))
-            return logits.cpu(), lower.cpu()
 
 
 class Tail(nn.Module):

@@ -162,7 +162,7 @@ def test_what_has_no_score_is_not_called_unknown(classifier, paths, tmp_path):
 def test_score_and_probabilities_are_of_one_pass(classifier, paths):
     image = classifier.prepare(read_image(paths[0]))[None]
     passes = []
-    stem = classifier.compute.embedder.model.get_stage("toy.stem")
+    stem = classifier.compute.network.model.get_stage("toy.stem")
     with stem.register_forward_hook(lambda *_: passes.append(1)):
         probabilities, unknown = classifier.score_tensors(image)
     assert len(passes) == 1 and unknown.shape == (1,) and 0 <= unknown <= 1
@@ -185,12 +185,12 @@ class SmallMemory:
 def test_a_gpu_out_of_memory_halves_the_batch_says_so_and_remembers(trained_run, paths, capsys):
     classifier = Classifier.load(trained_run.run, device="cpu")
     expected = classifier.predict(paths[:20], batch_size=10, progress=False)
-    classifier.compute = small = SmallMemory(3, classifier.compute)
+    classifier.compute.network = small = SmallMemory(3, classifier.compute.network)
     table = classifier.predict(paths[:20], batch_size=10, progress=False)
     pd.testing.assert_frame_equal(table, expected, atol=1e-5)
-    assert small.tried == [8, 5, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
+    assert small.tried == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
     said = capsys.readouterr().err.splitlines()
-    assert [line.split()[-1] for line in said] == ["5", "2"] and "10 pictures" in said[0]
+    assert [line.split()[-1] for line in said] == ["4", "2"] and "8 pictures" in said[0]
     small.room = 0
     with pytest.raises(PlanetlibError, match="too little memory for a picture"):
         classifier.predict(paths[:4], progress=False)

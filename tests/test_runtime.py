@@ -13,8 +13,9 @@ from planetlib.batch import runtime
 from planetlib.batch.runtime import WORTH_CONVERTING, OpenVinoRuntime, use_runtime
 from planetlib.classify import Classifier
 from planetlib.images import read_image
-from planetlib.model import Embedder, Network, TorchRuntime
+from planetlib.model import Embedder, Network
 from planetlib.nets.folding import fold_shared
+from planetlib.nets.runtime import TorchRuntime
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -53,9 +54,9 @@ def test_folded_norms_compute_the_same_and_all_gradients(backbone, images):
     before = copy.deepcopy(model.state_dict())
     with torch.inference_mode():
         expected = Embedder(model)(images)
-    folded = TorchRuntime(model, CPU, "float32")
+    folded = TorchRuntime(Embedder(model), CPU, "float32")
     assert_close(folded(images), expected, 1e-3)
-    assert count_norms(model) > 40 and count_norms(folded.embedder) == 0  # a copy: the model is as it was
+    assert count_norms(model) > 40 and count_norms(folded.network) == 0  # a copy: the model is as it was
     assert all(torch.equal(values, before[name]) for name, values in model.state_dict().items())
 
     model.double().set_free_stages(model.last_stages(3), "frozen")

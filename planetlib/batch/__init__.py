@@ -1,1 +1,1 @@
-"""Prediction at scale: streams that resume, runtimes, export, Ray, several processes, notebooks into reports."""
+"""Prediction at scale: streams that resume, OpenVINO, export, Ray; notebooks into reports."""

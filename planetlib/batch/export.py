@@ -21,7 +21,7 @@ class Calibrated(nn.Module):
 
     def __init__(self, checkpoint: Checkpoint):
         super().__init__()
-        self.embedder = Embedder(fold_copy(checkpoint.build_model(), "float32"))
+        self.embedder = fold_copy(Embedder(checkpoint.build_model()), "float32")
         self.temperature, self.detector = checkpoint.temperature, checkpoint.detector
         self.known = len(checkpoint.class_names)
 

@@ -1,1 +1,1 @@
-"""What networks are made of, and what computes them: device, precision, processes, and the forms that are quick."""
+"""What networks are made of, and what computes them: device, precision, processes, and forms that are quick."""

@@ -12,13 +12,15 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def fold_copy(model: Module, precision: str) -> Module:
-    """A copy in evaluation mode that holds its `backbones` in `float32` or `bfloat16`, norms folded, channels last.
+    """A copy in evaluation mode, its convolutions in `float32` or `bfloat16`, norms folded, channels last.
 
-    The head stays in float32: it is small, and rounding logits costs more than rounding maps.
+    Linear layers, the head, stay in float32: they are small, and rounding logits costs more than rounding maps.
     """
     model = copy.deepcopy(model).eval()
     fold_norms(model, fuse_conv_bn_eval)
-    model.backbones.to(getattr(torch, precision))
+    for part in model.modules():
+        if isinstance(part, nn.Conv2d):
+            part.to(getattr(torch, precision))
     return model.to(memory_format=torch.channels_last)
 
 
