@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -25,18 +24,10 @@ from planetlib.files.read import UnreadableImage
 from planetlib.images import decode_image
 from planetlib.model import Embedder, score_unknown
 from planetlib.nets.device import choose_device, on_one_core, pass_pieces
-from planetlib.nets.runtime import TorchRuntime
+from planetlib.nets.runtime import Runtime, TorchRuntime
 from planetlib.transforms import fit_to_square, to_tensor
 
 COLUMNS = ["path", "label", "predicted", "confidence", "unknown_score", "status", "error", "note"]
-
-
-class Runtime(Protocol):
-    """What passes images through a network: uint8 (B, 3, S, S) → logits (B, outputs) and pooled features (B, S)."""
-
-    name: str
-
-    def __call__(self, images: Tensor) -> tuple[Tensor, ...]: ...
 
 
 class Classifier:

@@ -57,11 +57,6 @@ _RESNET50 = Backbone("resnet50", build_resnet50, 2048, 224, finer="stage3")
 BACKBONES = {part.name: (part,) for part in (_LITE0, _LITE2, _B3, _RESNET50)} | {"ensemble": (_B3, _RESNET50)}
 
 
-def backbone_licences(backbone: str) -> dict[str, str]:
-    """Part of a backbone in `BACKBONES` → the licence of its pretrained weights."""
-    return {part.name: part.licence for part in BACKBONES[backbone]}
-
-
 class Network(nn.Module):
     """Backbone(s), global average pooling and a head.
 

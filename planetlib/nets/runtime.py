@@ -3,6 +3,7 @@
 import sys
 from contextlib import nullcontext
 from threading import BoundedSemaphore
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,14 @@ from torch import Tensor, nn
 from planetlib import PlanetlibError
 from planetlib.nets.device import choose_precision
 from planetlib.nets.folding import fold_copy
+
+
+class Runtime(Protocol):
+    """What passes images through a network: uint8 (B, 3, S, S) → logits (B, outputs) and pooled features (B, S)."""
+
+    name: str
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, ...]: ...
 
 
 class TorchRuntime:

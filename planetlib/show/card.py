@@ -18,7 +18,7 @@ from planetlib.classify import Classifier
 from planetlib.data import SPLITS
 from planetlib.evaluate import Evaluation, evaluate_predictions, undo_temperature
 from planetlib.files.whole import open_whole
-from planetlib.model import backbone_licences
+from planetlib.model import BACKBONES
 from planetlib.settings import Settings
 
 WORDS = resources.files("planetlib.show").joinpath("card.md")
@@ -40,7 +40,8 @@ def write_card(run: str | os.PathLike, checkpoint: Checkpoint, samples: pd.DataF
     uncalibrated = evaluate_predictions(undo_temperature(predictions, checkpoint.temperature))
     results = describe_evaluation("validation pictures", evaluate_predictions(predictions), uncalibrated)
     counts = samples.groupby(["label", "split"]).size().unstack(fill_value=0)
-    licences = {"not pretrained": "none"} if settings.weights == "random" else backbone_licences(checkpoint.backbone)
+    licences = {part.name: part.licence for part in BACKBONES[checkpoint.backbone]}
+    licences = {"not pretrained": "none"} if settings.weights == "random" else licences
     unknowns = WITH_OUTLIERS if checkpoint.detector else WITHOUT_OUTLIERS
     text = WORDS.read_text(encoding="utf-8").format(
         checkpoint=checkpoint,
