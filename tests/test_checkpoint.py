@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import json
 import os
 import re
 
@@ -13,31 +12,22 @@ from safetensors.torch import save as save_tensors
 
 from planetlib import checkpoint as checkpoint_module
 from planetlib.checkpoint import CHECKPOINT_FORMAT, Checkpoint, find_checkpoint, library_versions
-from planetlib.files.tensors import CheckpointError, digest_tensors, read_state
+from planetlib.files.tensors import CheckpointError, read_state, write_tensors
 from planetlib.model import Network
+
+WEIGHT, BIAS = torch.ones(5, 24 + 32 + 64), torch.zeros(5)  # of a detector
 
 
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
     torch.manual_seed(0)
     return Checkpoint(
-        backbone="toy",
-        head="reference",
-        class_names=["Jupiter", "Rhéa", "Ve nus"],
-        outlier_kinds=["sun", "texture"],
-        image_size=96,
-        fit="squash",
-        state_dict=dict(Network("toy", 5, "reference").state_dict()),
-        phase="finetune",
-        epoch=4,
-        metrics={"val_loss": 0.25, "val_accuracy": 0.875},
-        temperature=1.5,
-        detector={"weight": torch.ones(5, 24 + 32 + 64), "bias": torch.zeros(5)},
-        unknown_threshold=0.4,
-        calibration={"log_loss_before": 0.5},
-        recipe={"seed": 3, "image_size": None, "strength": 0.5},
-        data_fingerprint="0123456789abcdef",
-    )
+        backbone="toy", head="reference", class_names=["Jupiter", "Rhéa", "Ve nus"], outlier_kinds=["sun", "texture"],
+        image_size=96, fit="squash", state_dict=dict(Network("toy", 5, "reference").state_dict()), phase="finetune",
+        epoch=4, metrics={"val_loss": 0.25, "val_accuracy": 0.875}, temperature=1.5,
+        detector={"weight": WEIGHT, "bias": BIAS}, unknown_threshold=0.4, calibration={"log_loss_before": 0.5},
+        recipe={"seed": 3, "image_size": None, "strength": 0.5}, data_fingerprint="0123456789abcdef",
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -64,9 +54,9 @@ def refuses(path, *facts: str) -> None:
 # What comes back
 
 
-def test_every_field_comes_back(checkpoint, tmp_path):
-    checkpoint.save(tmp_path / "deep" / "er" / "a.safetensors")
-    loaded = Checkpoint.load(tmp_path / "deep" / "er" / "a.safetensors")
+def test_every_field_comes_back(checkpoint, path):
+    checkpoint.save(path)
+    loaded = Checkpoint.load(path)
     for field in dataclasses.fields(Checkpoint):
         mine, theirs = getattr(checkpoint, field.name), getattr(loaded, field.name)
         if field.name in ("state_dict", "detector"):
@@ -112,16 +102,11 @@ def test_a_missing_file_is_told_with_what_makes_it(path):
 
 HUGE = b'{"state_dict.w":{"dtype":"F32","shape":[1000000,1000000],"data_offsets":[0,4000000000000]}}'
 OTHERS = {
-    "empty": b"",
     "text": b"epoch,loss\n1,0.5\n",
-    "zip": b"PK\x03\x04",
-    "pickle": b"\x80\x02}q\x00.",
-    "no words": save_tensors({"weight": torch.zeros(2)}),
     "words of another program": save_tensors({"weight": torch.zeros(2)}, {"format": "pt"}),
     "a list": save_tensors({"weight": torch.zeros(2)}, {"planetlib": "[1]"}),
     "deep": save_tensors({"weight": torch.zeros(2)}, {"planetlib": "[" * 100_000}),
     "a long number": save_tensors({"weight": torch.zeros(2)}, {"planetlib": "1" * 5000}),
-    "claims to be huge": (10**15).to_bytes(8, "little") + b"{}",
     "a tensor that claims more than the file holds": len(HUGE).to_bytes(8, "little") + HUGE + bytes(64),
 }
 
@@ -132,10 +117,9 @@ def test_another_kind_of_file_is_no_checkpoint(name, path):
     refuses(path, "damaged or not a checkpoint (", "train")
 
 
-@pytest.mark.parametrize("share", [0.01, 0.5, 0.999])
-def test_a_truncated_checkpoint_is_told(share, checkpoint, path):
+def test_a_truncated_checkpoint_is_told(checkpoint, path):
     checkpoint.save(path)
-    os.truncate(path, int(path.stat().st_size * share))
+    os.truncate(path, path.stat().st_size // 2)
     refuses(path, "damaged or not a checkpoint (")
 
 
@@ -155,28 +139,19 @@ def test_another_format_is_refused(checkpoint, path, monkeypatch):
         refuses(path, fact, f"{CHECKPOINT_FORMAT}")
 
 
-def write_words(checkpoint, path, words: dict, **tensors) -> None:
-    """A file of such words and tensors whose digest is right, as a stranger could make it."""
-    parts, _ = checkpoint._parts()
-    parts |= tensors
-    said = {"format": CHECKPOINT_FORMAT, "sha256": digest_tensors(parts, words), **words}
-    path.write_bytes(save_tensors(parts, {"planetlib": json.dumps(said, sort_keys=True)}))
-
-
-@pytest.mark.parametrize("change", ["added", "missing", "tensor for a word", "word for a tensor"])
-def test_other_entries_than_those_of_a_checkpoint_are_refused(change, checkpoint, path):
-    words, tensors = checkpoint._parts()[1], {}
-    if change == "missing":
-        del words["temperature"]
-    elif change == "tensor for a word":
-        tensors["class_names.a"] = torch.zeros(2)
-    else:
-        words["unheard_of" if change == "added" else "detector"] = {}
-    write_words(checkpoint, path, words, **tensors)
+@pytest.mark.parametrize("spoil", [
+    lambda words, tensors: words.pop("temperature"),
+    lambda words, tensors: words.update(unheard_of={}),
+    lambda words, tensors: words.update(detector={}),
+    lambda words, tensors: tensors.update({"class_names.a": torch.zeros(2)}),
+], ids=["missing", "added", "word for a tensor", "tensor for a word"])  # fmt: skip
+def test_other_entries_than_those_of_a_checkpoint_are_refused(spoil, checkpoint, path):
+    tensors, words = checkpoint._parts()
+    spoil(words, tensors)
+    write_tensors(tensors, words, path, CHECKPOINT_FORMAT)
     refuses(path, "other entries")
 
 
-MANY = [str(number) for number in range(10_001)]
 TAMPERED = [
     ("backbone", "vgg16", "one of ['efficientnet_b3', 'efficientnet_lite0'"),
     ("head", "wide", "one of ['linear', 'reference']"),
@@ -185,23 +160,18 @@ TAMPERED = [
     ("class_names", ["a", "b", "a"], "none twice"),
     ("class_names", ["a", 1, "b"], "list[str]"),
     ("class_names", ["a"], "2 to 10000"),
-    ("class_names", MANY, "2 to 10000"),
     ("outlier_kinds", ["sun", "Jupiter"], "none twice"),
-    ("outlier_kinds", MANY, "2 to 10000"),
+    ("outlier_kinds", [str(number) for number in range(10_000)], "2 to 10000"),
     ("image_size", 1_000_000_000, "32 to 4096"),
     ("image_size", 224.0, "int"),
     ("epoch", -1, "0 or more"),
     ("temperature", 0.0, "above 0"),
-    ("temperature", float("nan"), "float"),
     ("unknown_threshold", float("inf"), "float"),
     ("unknown_threshold", 10**400, "float"),
     ("metrics", {"val_loss": "low"}, "dict[str, float]"),
     ("calibration", [0.5], "dict[str, float]"),
     ("recipe", {"seed": "0"}, "the seed a whole number"),
     ("recipe", {"test_share": "half"}, "test_share a number"),
-    ("recipe", [0], "dict"),
-    ("data_fingerprint", 5, "str"),
-    ("versions", {"torch": 2}, "dict[str, str]"),
 ]
 
 
@@ -211,13 +181,7 @@ def test_a_tampered_entry_is_refused_before_use(name, value, expected, checkpoin
     refuses(path, " is ", "; expected ", expected, "train one anew")
 
 
-WEIGHT, BIAS = torch.ones(5, 120), torch.zeros(5)
-
-
 @pytest.mark.parametrize("change, told", [
-    ({"state_dict": {"head.0.bias": None}}, r'Missing .*"head.0.bias"'),
-    ({"state_dict": {"head.9.bias": BIAS}}, r'Unexpected .*"head.9.bias"'),
-    ({"state_dict": {"head.0.bias": torch.zeros(7)}}, r"head.0.bias: .*\[7\].*\[1024\]"),
     ({"backbone": "efficientnet_lite0"}, "Missing"),
     ({"head": "linear"}, "head 'linear'"),
     ({"class_names": ["a", "b"]}, "4 outputs"),
@@ -225,15 +189,12 @@ WEIGHT, BIAS = torch.ones(5, 120), torch.zeros(5)
     ({"detector": {"weight": WEIGHT}}, 'Missing .*"bias"'),
 ])  # fmt: skip
 def test_tensors_of_another_network_are_refused_before_use(change, told, checkpoint):
-    if "state_dict" in change:
-        weights = {**checkpoint.state_dict, **change["state_dict"]}
-        change = {"state_dict": {name: tensor for name, tensor in weights.items() if tensor is not None}}
     with pytest.raises(CheckpointError, match=f"{told}.*train one anew") as caught:
         dataclasses.replace(checkpoint, **change).build_model()
     assert "expected those of '" in str(caught.value) and len(str(caught.value)) < 700
 
 
-@pytest.mark.parametrize("value", [BIAS.double(), BIAS.long(), BIAS / 0], ids=["double", "whole", "not a number"])
+@pytest.mark.parametrize("value", [BIAS.double(), BIAS / 0], ids=["double", "not a number"])
 def test_numbers_that_no_training_makes_are_refused(value, checkpoint, path):
     dataclasses.replace(checkpoint, detector={"weight": WEIGHT, "bias": value}).save(path)
     refuses(path, "'detector.bias' is torch.", "expected torch.float32, all of it finite")

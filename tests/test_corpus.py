@@ -71,19 +71,6 @@ def test_every_oddity_has_a_row_with_a_status_and_a_reason(classifier, odd_folde
     assert (checked.status == table.status.replace("unknown", "ok")).all() and (checked.error == table.error).all()
 
 
-def test_files_that_vanish_while_others_are_predicted_have_their_row(classifier, every_format, tmp_path):
-    paths = [tmp_path / f"{number}.png" for number in range(12)]
-    for path in paths:
-        path.write_bytes(every_format["rgb.png"])
-    stream = classifier.stream([(str(path), "") for path in paths], batch_size=2)
-    tables = [next(stream)]
-    for path in paths[2:]:
-        path.unlink()
-    table = pd.concat([*tables, *stream], ignore_index=True)
-    assert table.path.tolist() == list(map(str, paths))
-    assert set(table.error) == {"", "no such file"} and set(table.error[-4:]) == {"no such file"}
-
-
 def test_a_name_that_is_no_text_has_its_row(classifier, every_format, tmp_path):
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
     try:

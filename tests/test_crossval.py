@@ -7,7 +7,6 @@ import pytest
 from planetlib.checkpoint import find_checkpoint
 from planetlib.evaluate import wilson_interval
 from planetlib.files.tables import DataError
-from planetlib.files.tensors import CheckpointError
 from planetlib.settings import Settings
 from planetlib.study import crossval
 from planetlib.study.crossval import cross_validate, describe_scores, make_folds, score_seeds
@@ -66,11 +65,6 @@ def test_every_fold_is_trained_and_scored(finished, settings, samples):
         assert find_checkpoint(settings.run / name).stem == "finetune"
     pd.testing.assert_frame_equal(pd.read_csv(settings.run / "crossval.csv"), scores)
     assert len(pd.read_csv(settings.run / "crossval_predictions.csv")) == 48
-
-
-def test_other_settings_are_refused(finished, settings, samples):
-    with pytest.raises(CheckpointError, match="batch_size 8"):
-        cross_validate(settings.replace(batch_size=4), samples, folds=2, seeds=[0, 1])
 
 
 def test_an_interrupted_training_ends_it(settings, samples, monkeypatch, tmp_path):

@@ -97,14 +97,10 @@ def test_the_sub_folder_gives_the_label(tmp_path):
     assert check_samples(samples).error[2] == "its name is not UTF-8; rename it"
 
 
-@pytest.mark.parametrize("names, got", [
-    ([], "nowhere: no such folder"),
-    (["a.png", "b.png"], "got 0 sub-folders, 0 of them with pictures: .*two or more classes"),
-    (["earth/a.png", "mars/notes.txt"], "got 2 sub-folders, 1 of them with pictures: .*two or more classes"),
-])  # fmt: skip
-def test_fewer_than_two_classes_are_refused_with_what_was_found(tmp_path, names, got):
-    with pytest.raises(DataError, match=got):
-        find_samples(touch(tmp_path / "nowhere", *names))
+def test_fewer_than_two_classes_are_refused_with_what_was_found(tmp_path):
+    touch(tmp_path, "stray.png", "earth/a.png", "mars/notes.txt")
+    with pytest.raises(DataError, match="got 2 sub-folders, 1 of them with pictures: .*two or more classes"):
+        find_samples(tmp_path)
 
 
 # Checking
@@ -121,17 +117,14 @@ def test_check_tells_what_each_file_is(fixture_folder, every_format, tmp_path):
     assert check(tmp_path / "a.gif").note[0] == "first of several frames"
 
 
-def test_check_says_why_a_file_is_unreadable_and_keeps_its_row(tmp_path, every_format):
-    good = every_format["rgb.png"]
-    for name, content in {"a.png": good[:100], "b.png": b"", "c.png": b"text", "d.png": good}.items():
-        (tmp_path / name).write_bytes(content)
-    paths = [str(tmp_path / name) for name in ("d.png", "a.png", "b.png", "c.png", "gone.png")]
+def test_check_keeps_the_row_of_an_unreadable_file(tmp_path, every_format):
+    for name, size in {"good.png": None, "torn.png": 100}.items():
+        (tmp_path / name).write_bytes(every_format["rgb.png"][:size])
+    paths = [str(tmp_path / name) for name in ("good.png", "torn.png", "gone.png")]
     # As after leaving rows out, the index has gaps.
-    checked = check_samples(pd.DataFrame({"path": paths, "label": "mars"}, index=[9, 7, 5, 3, 1]))
-    assert list(checked.path) == paths
-    assert list(checked.status) == ["ok"] + ["unreadable"] * 4
-    reasons = ["", "damaged or truncated", "empty file", "not an image", "no such file"]
-    assert all(error.startswith(reason) for error, reason in zip(checked.error, reasons, strict=True))
+    checked = check_samples(pd.DataFrame({"path": paths, "label": "mars"}, index=[9, 7, 5]))
+    assert list(checked.path) == paths and list(checked.status) == ["ok", "unreadable", "unreadable"]
+    assert checked.error[1].startswith("damaged or truncated") and checked.error[2] == "no such file"
     assert checked.bytes[1] == 100 and checked.width[1] == 0
 
 
@@ -216,24 +209,6 @@ def test_unreadable_files_are_left_out_and_too_small_classes_named_with_their_co
 # Data sets
 
 
-@pytest.fixture
-def augmented(samples) -> ImageData:
-    pixels = load_pixels(samples.path, SIZE, "pad")
-    return ImageData(pixels, [0] * len(pixels), make_training_transform("robust", SIZE), (5, 0))
-
-
-def test_nothing_in_the_folder_is_changed(fixture_folder):
-    def state():
-        paths = fixture_folder.rglob("*")
-        return {path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes()) for path in paths}
-
-    before = state()
-    samples = split_samples(check_samples(find_samples(fixture_folder)))
-    load_pixels(samples.path, SIZE, "pad")
-    assert samples.split.value_counts().to_dict() == {"train": 18, "val": 3, "test": 3}
-    assert state() == before and len(before) == 27
-
-
 @pytest.mark.parametrize("fit", ["pad", "squash"])
 @pytest.mark.parametrize("limit", [0, 1 << 30], ids=["mapped", "in memory"])
 def test_pixels_are_the_pictures_in_their_order_fitted_as_asked(samples, tmp_path, monkeypatch, fit, limit):
@@ -254,7 +229,9 @@ def test_a_picture_is_decoded_at_the_scale_that_training_needs_and_named_where_i
         load_pixels([tmp_path / "a.jpg", tmp_path / "gone.png"], SIZE, "pad")
 
 
-def test_an_augmented_item_depends_on_the_seed_and_its_number_alone(augmented):
+def test_an_augmented_item_depends_on_the_seed_and_its_number_alone(samples):
+    pixels = load_pixels(samples.path, SIZE, "pad")
+    augmented = ImageData(pixels, [0] * len(pixels), make_training_transform("robust", SIZE), (5, 0))
     plain = ImageData(augmented.pixels, [*range(len(augmented))])
     assert torch.equal(plain[3][0], torch.tensor(augmented.pixels[3]).movedim(2, 0)) and plain[3][1] == 3
     first = augmented[3][0]
@@ -265,13 +242,6 @@ def test_an_augmented_item_depends_on_the_seed_and_its_number_alone(augmented):
     for seed, number in (((5, 1), 0), ((6, 0), 0), ((5, 0), 1)):
         other = ImageData(augmented.pixels, augmented.labels, augmented.transform, seed, number)
         assert not torch.equal(other[3][0], first)
-
-
-def test_workers_do_not_change_what_is_drawn(augmented):
-    alone, helped = (list(make_loader(augmented, 5, shuffle_seed=1, workers=workers)) for workers in (0, 2))
-    assert len(alone) == len(helped) == 5
-    for one, other in zip(alone, helped):
-        assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
 
 
 def test_the_order_depends_on_the_shuffle_seed_alone():

@@ -56,7 +56,7 @@ def test_a_zipped_bomb_is_not_unpacked(monkeypatch):
         read_image(gzip.compress(SKY))
 
 
-@pytest.mark.parametrize(("algorithm", "kind"), [("GZIP_1", np.int16), ("GZIP_2", np.int16), ("RICE_1", np.float32)])
+@pytest.mark.parametrize(("algorithm", "kind"), [("GZIP_1", np.int16), ("RICE_1", np.float32)])
 def test_a_tile_that_unpacks_to_more_than_its_pixels_is_not_unpacked(algorithm, kind):
     large = np.zeros((SIDE, 3000), kind)  # numbers with a point, all equal, are not for Rice: gzip packs them
     packed = encode_fits(fits.PrimaryHDU(), fits.CompImageHDU(large, compression_type=algorithm, tile_shape=(1, 3000)))

@@ -23,6 +23,9 @@ from planetlib.images import decode_image, read_image
 from planetlib.transforms import fit_to_square
 from tests.conftest import encode, encode_fits, photograph
 
+# pytest undoes the library's own filter
+pytestmark = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+
 SIDE = 16
 RED, GREEN, BLACK = (200, 30, 20), (10, 180, 40), (0, 0, 0)
 STEPS = np.tile(np.arange(SIDE), (SIDE, 1))  # each column one brighter than the one before
@@ -35,14 +38,6 @@ def halves(left, right) -> np.ndarray:
 
 def grey(values) -> np.ndarray:
     return np.repeat(np.uint8(values)[:, :, None], 3, axis=2)
-
-
-def first_row(image: np.ndarray, changes: dict) -> np.ndarray:
-    """A copy of `image` with the pixels of its first row changed: column → value."""
-    image = image.copy()
-    for column, value in changes.items():
-        image[0, column] = value
-    return image
 
 
 def two_colours() -> Image.Image:
@@ -64,35 +59,20 @@ FLOAT = np.float32(1000 + 10 * STEPS)
 SKY = encode_fits(fits.PrimaryHDU(FLOAT))
 HUGE = SKY.replace(b"NAXIS1  =                   16", b"NAXIS1  =             99999999")
 WILD = np.where(STEPS > 7, 1.7e308, -1.7e308)
+SPOILT, SHOWN = FLOAT.copy(), 17 * STEPS
+SPOILT[0, [4, 7, 9]], SHOWN[0, [4, 7, 9]] = (np.inf, -np.inf, np.nan), (255, 0, 0)
 
 ODD_BUT_GOOD = {  # file, its pixels, how far each may be off
-    "RGB": (PLAIN, halves(RED, GREEN), 0),
-    "RGBA": (encode(halves((*RED, 255), (*GREEN, 0))), halves(RED, BLACK), 0),
-    "RGBA half seen through": (encode(halves((200, 100, 0, 51), (*GREEN, 255))), halves((40, 20, 0), GREEN), 1),
+    "RGBA": (encode(halves((200, 100, 0, 51), (*GREEN, 255))), halves((40, 20, 0), GREEN), 1),
     "palette": (encode(two_colours()), halves(RED, GREEN), 0),
     "palette, one colour transparent": (encode(two_colours(), transparency=1), halves(RED, BLACK), 0),
-    "palette, a transparency for each": (encode(two_colours(), transparency=b"\xff\x00"), halves(RED, BLACK), 0),
     "grey": (encode(np.uint8(10 * STEPS)), grey(10 * STEPS), 0),
     "LA": (encode(halves((90, 255), (200, 0))), halves((90, 90, 90), BLACK), 0),
-    "one bit": (encode(halves(BLACK, (255, 255, 255)), mode="1"), halves(BLACK, (255, 255, 255)), 0),
     "16-bit grey": (encode(np.uint16(1000 + 10 * STEPS)), grey(17 * STEPS), 0),
     "16-bit grey, all the same": (encode(np.full((SIDE, SIDE), 1000, np.uint16)), grey(0 * STEPS), 0),
     "32-bit integers": (encode(np.int32(-70 + 10 * STEPS), "TIFF"), grey(17 * STEPS), 0),
-    "float": (encode(FLOAT, "TIFF"), grey(17 * STEPS), 0),
-    "float with NaN": (encode(first_row(FLOAT, {9: np.nan}), "TIFF"), first_row(grey(17 * STEPS), {9: 0}), 0),
-    "float with infinities": (
-        encode(first_row(FLOAT, {4: np.inf, 9: -np.inf}), "TIFF"),
-        first_row(grey(17 * STEPS), {4: 255, 9: 0}),
-        0,
-    ),
+    "float with infinities and NaN": (encode(SPOILT, "TIFF"), grey(SHOWN), 0),
     "CMYK JPEG": (encode(halves(RED, GREEN), "JPEG", "CMYK", quality=95), halves(RED, GREEN), 8),
-    "JPEG on its side": (PHOTO, np.rot90(halves(RED, GREEN), -1), 8),
-    "animated GIF": (
-        encode(two_colours(), "GIF", save_all=True, append_images=[Image.new("RGB", (SIDE, SIDE), "white")]),
-        halves(RED, GREEN),
-        0,
-    ),
-    "WebP": (encode(halves(RED, GREEN), "WEBP", lossless=True), halves(RED, GREEN), 0),
 }
 
 
@@ -103,17 +83,11 @@ def test_odd_but_good_pictures_give_their_pixels(content, pixels, tolerance):
     assert np.abs(picture.astype(int) - pixels).max() <= tolerance
 
 
-TURNS = {
-    1: lambda stored: stored,
-    2: np.fliplr,
-    3: lambda stored: np.rot90(stored, 2),
-    4: np.flipud,
-    5: lambda stored: stored.swapaxes(0, 1),
-    6: lambda stored: np.rot90(stored, -1),
-    7: lambda stored: np.rot90(stored, 2).swapaxes(0, 1),
-    8: np.rot90,
-    9: lambda stored: stored,
-}  # fmt: skip - 9 means nothing
+TURNS = {  # 9 means nothing
+    2: np.fliplr, 3: lambda stored: np.rot90(stored, 2), 4: np.flipud, 5: lambda stored: stored.swapaxes(0, 1),
+    6: lambda stored: np.rot90(stored, -1), 7: lambda stored: np.rot90(stored, 2).swapaxes(0, 1), 8: np.rot90,
+    9: np.asarray,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("value, turn", TURNS.items())
@@ -124,22 +98,17 @@ def test_every_exif_orientation_is_turned_upright(value, turn):
     assert facts == {"format": "PNG", "mode": "RGB", "width": 12, "height": 9, "note": ""}  # as it is stored
 
 
-@pytest.mark.parametrize("name", ["Größe é 木星.png", "no suffix", "wrong suffix.jpg"])
-def test_the_name_of_a_file_does_not_matter(tmp_path, name):
-    (tmp_path / name).write_bytes(PLAIN)
-    for path in (tmp_path / name, str(tmp_path / name)):
-        np.testing.assert_array_equal(read_image(path), halves(RED, GREEN))
+def test_the_name_of_a_file_does_not_matter(tmp_path):
+    path = tmp_path / "wrong suffix.jpg"
+    path.write_bytes(PLAIN)
+    for source in (path, str(path)):
+        np.testing.assert_array_equal(read_image(source), halves(RED, GREEN))
 
 
-BAD = {  # name of the file, its content (None: nothing is written), how the reason begins
-    "truncated PNG": ("a.png", PLAIN[:60], "damaged or truncated ("),
-    "truncated JPEG": ("a.jpg", PHOTO[:-12], "damaged or truncated ("),
+BAD = {  # name of the file, its content, how the reason begins; what is no file at all is in `test_read`
+    "truncated": ("a.png", PLAIN[:60], "damaged or truncated ("),
     "text": ("a.jpg", b"This is no picture.\n", "not an image"),
     "empty": ("a.png", b"", "empty file"),
-    "missing": ("a.png", None, "no such file"),
-    "a folder": (".", None, "a folder"),
-    "an undecodable name, as tables write it": ("a\\udcff.png", None, "its name is not UTF-8"),
-    "name too long": ("a" * 300, None, "cannot be opened (File name too long)"),
     "a program for Ghostscript": ("a.png", encode(Image.new("RGB", (9, 9)), "EPS"), "not an image"),
     "a damaged start": ("a.png", PLAIN[:8] + PLAIN[20:], "damaged at its start, or a rare kind of PNG"),
     "a zipped text": ("a.fits.gz", gzip.compress(b"text"), "not an image"),
@@ -147,20 +116,16 @@ BAD = {  # name of the file, its content (None: nothing is written), how the rea
     "a torn FITS": ("a.fits", SKY[:3500], "damaged or truncated ("),
     "FITS without an image": ("a.fits", encode_fits(fits.PrimaryHDU()), "a FITS file without an image"),
     "FITS of NaN": ("a.fits", encode_fits(fits.PrimaryHDU(FLOAT * np.nan)), "damaged or truncated (no pixel has"),
-    "FITS of one row": ("a.fits", encode_fits(fits.PrimaryHDU(FLOAT[:1])), "16 × 1 pixels; at least 8"),
     "FITS of a huge picture": ("a.fits", HUGE, "too large (99999999 ×"),
     "FITS without measure": ("a.fits", encode_fits(fits.PrimaryHDU(WILD)), "damaged or truncated (values from"),
-    "TIFF of NaN": ("a.tif", encode(np.full_like(FLOAT, np.nan), "TIFF"), "damaged or truncated (no pixel has"),
     "30,000 pixels in a row": ("a.png", encode(Image.new("L", (30_000, 1))), "30000 × 1 pixels; at least 8"),
-    "one pixel": ("a.png", encode(Image.new("RGB", (1, 1))), "1 × 1 pixels; at least 8"),
 }
 
 
 @pytest.mark.parametrize("name, content, reason", BAD.values(), ids=BAD)
 def test_a_bad_file_gives_one_error_with_a_reason(tmp_path, name, content, reason):
     path = tmp_path / name
-    if content is not None:
-        path.write_bytes(content)
+    path.write_bytes(content)
     with pytest.raises(UnreadableImage) as caught:
         read_image(path)
     assert caught.value.reason.startswith(reason)
@@ -168,7 +133,6 @@ def test_a_bad_file_gives_one_error_with_a_reason(tmp_path, name, content, reaso
     assert "\n" not in caught.value.reason and str(tmp_path) not in caught.value.reason
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # pytest undoes the library's own filter
 @pytest.mark.parametrize("limit", [SIDE**2 - 1, SIDE**2 // 2 - 1], ids=["beyond the limit", "beyond twice the limit"])
 def test_a_decompression_bomb_is_not_unpacked(monkeypatch, limit):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
@@ -258,15 +222,8 @@ def small_is_large(monkeypatch) -> None:
     monkeypatch.setattr(pictures, "LARGE", pictures.LARGE // 100)
 
 
-LARGE_PICTURES = {
-    "RGB": {},
-    "of few colours": {"subsampling": 2},
-    "progressive": {"progressive": True},
-    "on its side": {"exif": orientation(6)},
-    "mirrored": {"exif": orientation(5)},
-    "grey": {"mode": "L"},
-    "CMYK": {"mode": "CMYK"},
-}
+LARGE_PICTURES = {"RGB": {}, "progressive": {"progressive": True}, "on its side": {"exif": orientation(6)},
+                  "grey": {"mode": "L"}, "CMYK": {"mode": "CMYK"}}  # fmt: skip
 
 
 @pytest.mark.parametrize("options", LARGE_PICTURES.values(), ids=LARGE_PICTURES)
@@ -281,11 +238,10 @@ def test_a_large_jpeg_for_a_small_square_is_decoded_at_a_reduced_scale_to_the_sa
     assert squares[0].std() > 40
 
 
-@pytest.mark.parametrize("side, decoded_to", [(None, 200), (21, 200), (20, 200), (10, 100), (2, 25)])
+@pytest.mark.parametrize("side, decoded_to", [(None, 200), (20, 200), (10, 100), (2, 25)])
 def test_what_is_decoded_has_several_times_the_side_that_is_asked_for(side, decoded_to, decoded, small_is_large):
     read_image(encode(SMALL, "JPEG"), side)
     assert [width for width, _ in decoded] == [decoded_to]
-    assert side is None or decoded_to == 200 or decoded_to * 0.6 >= pictures.SPARE * side
 
 
 def test_small_pictures_and_other_formats_are_decoded_to_the_same_pixels_whatever_is_asked_for(small_is_large):
@@ -300,7 +256,6 @@ def test_a_torn_large_jpeg_is_damaged_at_any_scale(small_is_large):
         read_image(encode(SMALL, "JPEG")[:-500], 2)
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # pytest undoes the library's own filter
 @pytest.mark.parametrize("limit", [20_000, 7_000])
 def test_a_jpeg_of_too_many_pixels_is_read_at_half_its_size_and_says_so(limit, monkeypatch, small_is_large):
     content = encode(SMALL, "JPEG", quality=92)
@@ -324,7 +279,6 @@ HELD_AS_A_WHOLE = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("limit, content", HELD_AS_A_WHOLE.values(), ids=HELD_AS_A_WHOLE)
 def test_what_libjpeg_would_hold_in_memory_as_a_whole_stays_too_large(limit, content, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
@@ -388,8 +342,6 @@ def test_opencv_reads_no_damaged_png_that_pillow_refuses(noise, amount):
 
 SECONDS = 2  # of the processor's time, for one file
 MEGABYTES = 600  # beyond what was taken before; a header that lies asks for as much as the pixel limit allows
-
-
 ODD_NUMBERS = [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\x40\0", b"99999999"]
 
 

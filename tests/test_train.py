@@ -1,12 +1,10 @@
 """The two phases of training: what moves, what stands still, and that a killed run loses nothing."""
 
-import multiprocessing
-import os
 import re
 import shutil
-import signal
 from itertools import count
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -130,67 +128,25 @@ def test_history_has_a_row_for_each_epoch(trained_run):
     assert list(history.columns) == HISTORY
     assert history.phase.tolist() == ["head"] * 12 + ["finetune"] * 4
     assert history.epoch.tolist() == [*range(1, 13), *range(1, 5)] and history.epoch.dtype == np.int64
-    assert (history.iloc[:, 2:] >= 0).all(axis=None)
-    assert history.train_accuracy.between(0, 1).all() and history.val_accuracy.between(0, 1).all()
 
 
 # The same again
 
 
-@pytest.mark.parametrize("phase, workers", [("head", 0), ("head", 2), ("finetune", 0)])
-def test_the_same_command_gives_the_same_bytes_with_any_number_of_workers(
-    phase, workers, settings, trained_run, samples, monkeypatch
-):
+def test_workers_do_not_change_a_byte(settings, trained_run, samples, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 9)  # else workers are not worth starting
-    train(phase, settings.replace(workers=workers), samples)
-    assert_same_run(phase, settings.run, trained_run.run)
+    train("head", settings.replace(workers=2), samples)
+    assert_same_run("head", settings.run, trained_run.run)
 
 
-@pytest.mark.parametrize("phase, change", [("head", {"seed": 1}), ("finetune", {"seed": 1}), ("head", {"views": 1})])
-def test_another_seed_or_other_views_give_other_weights(phase, change, settings, trained_run, samples):
-    train(phase, settings.replace(**change), samples)
+@pytest.mark.parametrize("phase", PHASES)
+def test_another_seed_gives_other_weights(phase, settings, trained_run, samples):
+    train(phase, settings.replace(seed=1), samples)
     ours, others = weights_of(phase, settings.run), weights_of(phase, trained_run.run)
     assert not torch.equal(ours["head.1.weight"], others["head.1.weight"])
 
 
-# Killed, interrupted, resumed
-
-
-def die_in_training(phase: str, moment: str, settings, samples) -> None:
-    """Kills the process it runs in at a moment after the first epoch; other than an exception, that tidies nothing."""
-    state = settings.run / f"{phase}_state.pt"
-    step, replace = torch.optim.AdamW.step, os.replace
-
-    def die(now: bool) -> None:
-        if now and state.exists():
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def dying_step(self, *arguments, **options):
-        step(self, *arguments, **options)
-        die(moment == "in an epoch")
-
-    def dying_replace(source, target):
-        die(moment == "before the state is written" and Path(target) == state)
-        replace(source, target)
-
-    torch.optim.AdamW.step, os.replace = dying_step, dying_replace
-    train(phase, settings, samples)
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
-@pytest.mark.parametrize(
-    ("phase", "moment"),
-    [("head", "in an epoch"), ("finetune", "in an epoch"), ("finetune", "before the state is written")],
-)
-def test_a_killed_run_that_is_resumed_ends_as_one_left_alone(phase, moment, settings, trained_run, samples):
-    (settings.run / f"{phase}_state.pt").unlink(missing_ok=True)
-    child = multiprocessing.get_context("fork").Process(target=die_in_training, args=(phase, moment, settings, samples))
-    child.start()
-    child.join(200)
-    assert child.exitcode == -signal.SIGKILL
-    assert read_state(settings.run / f"{phase}_state.pt")["epoch"] == 1
-    train(phase, settings, samples, resume=True)
-    assert_same_run(phase, settings.run, trained_run.run)
+# Interrupted, resumed; killed ones are in `test_kills`
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -205,13 +161,6 @@ def test_an_interrupt_tells_what_is_kept_and_how_to_go_on(phase, settings, train
     _, interrupted = train_phase(phase, settings, samples, resume=True, progress=False)
     assert_same_run(phase, settings.run, trained_run.run)
     assert not interrupted
-
-
-def test_an_interrupt_before_the_first_epoch_ends_says_that_nothing_is_kept(settings, samples, monkeypatch, capsys):
-    at_step(monkeypatch, 2, interrupt)
-    assert train("head", settings, samples).empty
-    assert "after epoch 0 of 12 of phase 'head'; nothing is kept yet" in capsys.readouterr().err
-    assert not (settings.run / "head.safetensors").exists()
 
 
 def test_an_interrupt_of_the_calibration_leaves_it_to_be_done(settings, trained_run, samples, monkeypatch):
@@ -234,26 +183,14 @@ def test_a_resumed_run_remembers_its_best_epoch(settings, samples, monkeypatch):
     assert Checkpoint.load(settings.run / "head.safetensors").epoch == 1
 
 
-@pytest.mark.parametrize("phase", PHASES)
-def test_resuming_a_phase_that_has_ended_changes_nothing(phase, ended, samples):
-    before = {path.name: path.read_bytes() for path in ended.run.glob("*.*")}
-    train(phase, ended, samples, resume=True)
-    assert {path.name: path.read_bytes() for path in ended.run.glob("*.*")} == before
-
-
-def test_training_the_head_anew_forgets_what_came_after(ended, samples):
+@pytest.mark.parametrize("resume", [False, True], ids=["anew", "to its end"])
+def test_training_the_head_forgets_what_came_after(resume, ended, samples):
     (ended.run / "MODEL_CARD.md").touch()
-    history = train("head", ended, samples)
+    state = read_state(ended.run / "head_state.pt")
+    write_state({**state, "epoch": state["epoch"] - 1, "best_epoch": 1}, ended.run / "head_state.pt")
+    history = train("head", ended, samples, resume=resume)
     assert set(history.phase) == {"head"} == set(pd.read_csv(ended.run / "history.csv").phase)
     assert not list(ended.run.glob("finetune*")) and not (ended.run / "MODEL_CARD.md").exists()
-
-
-def test_resuming_an_unfinished_head_forgets_what_came_after(ended, samples):
-    path = ended.run / "head_state.pt"
-    state = read_state(path)
-    write_state({**state, "epoch": state["epoch"] - 1, "best_epoch": 1}, path)
-    history = train("head", ended, samples, resume=True)
-    assert set(history.phase) == {"head"} and not list(ended.run.glob("finetune*"))
 
 
 def test_a_run_killed_before_its_history_was_written_gets_it_when_resumed(settings, trained_run, samples):
@@ -262,9 +199,8 @@ def test_a_run_killed_before_its_history_was_written_gets_it_when_resumed(settin
     pd.testing.assert_frame_equal(history_of("head", settings.run), history_of("head", trained_run.run))
 
 
-@pytest.mark.parametrize("content", ["stage,epoch\nhead,1\n", "notes\n"])
-def test_a_history_of_another_kind_is_replaced(content, settings, samples):
-    (settings.run / "history.csv").write_text(content)
+def test_a_history_of_another_kind_is_replaced(settings, samples):
+    (settings.run / "history.csv").write_text("stage,epoch\nhead,1\n")
     train("head", settings.replace(head_epochs=1), samples)
     assert history_of("head", settings.run).epoch.tolist() == [1]
 
@@ -284,7 +220,6 @@ def test_a_state_that_does_not_fit_is_refused(change, settings, samples):
 
 @pytest.mark.parametrize("phase, changes, options, told", [
     ("head", {"seed": 5, "head_lr": 0.5}, {"resume": True}, r"head_lr 0.1 \(now 0.5\), seed 0 \(now 5\)"),
-    ("finetune", {"image_size": 32}, {}, r"image_size 64 \(now 32\)"),
     ("finetune", {"recipe": "reference"}, {}, r"recipe robust \(now reference\)"),
 ])  # fmt: skip
 def test_going_on_with_other_choices_is_refused_and_names_them(phase, changes, options, told, settings, samples):
@@ -297,11 +232,6 @@ def test_going_on_with_other_data_is_refused(phase, options, settings, samples):
     fewer = samples.drop(index=samples.index[samples.split == "train"][0])
     with pytest.raises(CheckpointError, match=r"was made with data [0-9a-f]{16} \(now [0-9a-f]{16}\)"):
         train(phase, settings, fewer, **options)
-
-
-def test_other_data_folder_or_worker_count_is_no_obstacle_to_resuming(settings, samples, tmp_path):
-    history = train("head", settings.replace(data=tmp_path, workers=1), samples, resume=True)
-    assert len(history) == settings.head_epochs
 
 
 def test_finetuning_before_the_head_is_told(trained_run, samples, tmp_path):
@@ -334,26 +264,19 @@ def test_a_loss_that_is_no_number_stops_at_its_step_and_keeps_the_last_good_chec
 
 
 def test_a_gpu_without_room_is_told_with_what_to_lower(settings, samples, monkeypatch):
-    def fill(optimiser):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    at_step(monkeypatch, 1, fill)
+    at_step(monkeypatch, 1, Mock(side_effect=torch.OutOfMemoryError("CUDA out of memory")))
     with pytest.raises(PlanetlibError, match="steps of 8 pictures; nothing is kept yet: lower.*--batch-size.*'cpu'"):
         train("head", settings, samples)
 
 
-@pytest.mark.parametrize("counts, batch_size", [
-    ({"a": 3, "b": 3}, 64),
-    ({f"class {number:02d}": 3 for number in range(40)}, 16),
-    ({"few": 3, "many": 60}, 16),
-], ids=["two classes in less than a batch", "forty classes", "very unbalanced"])  # fmt: skip
-def test_any_number_of_classes_and_of_pictures_is_trained_on(counts, batch_size, trained_run, tmp_path):
-    rng = np.random.default_rng(0)
-    for label, number in counts.items():
-        (tmp_path / "data" / label).mkdir(parents=True)
-        for name in range(number):
+@pytest.mark.parametrize("classes, batch_size", [(2, 64), (40, 16)])  # the first make less than a batch
+def test_any_number_of_classes_and_of_pictures_is_trained_on(classes, batch_size, trained_run, tmp_path):
+    rng, names = np.random.default_rng(0), [f"class {number:02d}" for number in range(classes)]
+    for name in names:
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(3):
             noise = Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8))
-            noise.save(tmp_path / "data" / label / f"{name}.png")
+            noise.save(tmp_path / "data" / name / f"{number}.png")
     table = split_samples(check_samples(find_samples(tmp_path / "data")))
     changes = {"image_size": 32, "views": 1, "head_epochs": 1, "finetune_epochs": 1, "outliers": 1}
     settings = trained_run.replace(run=tmp_path / "new", batch_size=batch_size, **changes)
@@ -361,7 +284,7 @@ def test_any_number_of_classes_and_of_pictures_is_trained_on(counts, batch_size,
         history = train(phase, settings, table)
     assert np.isfinite(history.val_loss).all()
     predictions = Classifier.load(settings.run, device="cpu").predict(table.path, progress=False)
-    assert list(predictions.filter(like="prob_")) == [f"prob_{name}" for name in sorted(counts)]
+    assert list(predictions.filter(like="prob_")) == [f"prob_{name}" for name in names]
 
 
 # The loop
@@ -431,13 +354,12 @@ def ten():
     return torch.randn(10, 4), labels, torch.tensor([0.5, 1.0, 3.0]), nn.Linear(4, 3)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.3])
-def test_metrics_are_means_over_samples_with_a_short_last_batch(smoothing, ten):
+def test_metrics_are_means_over_samples_with_a_short_last_batch(ten):
     inputs, labels, weights, module = ten
-    summed = nn.CrossEntropyLoss(weights, reduction="sum", label_smoothing=smoothing)
+    summed = nn.CrossEntropyLoss(weights, reduction="sum", label_smoothing=0.3)
     loss, accuracy = run_epoch(module, zip(inputs.split(4), labels.split(4)), summed)  # 4, 4 and 2
     logits = module(inputs)
-    expected = functional.cross_entropy(logits, labels, weights, label_smoothing=smoothing)
+    expected = functional.cross_entropy(logits, labels, weights, label_smoothing=0.3)
     assert loss == pytest.approx(expected.item(), rel=1e-6)
     assert accuracy == pytest.approx((logits.argmax(1) == labels).float().mean().item())
 
@@ -473,4 +395,3 @@ def test_learning_rate_rises_in_a_line_and_falls_in_a_cosine_to_zero():
     rise = 0.2 * np.linspace(0.01, 1, 11)
     fall = 0.2 * (1 + np.cos(np.pi * np.arange(91) / 90)) / 2
     np.testing.assert_allclose(rates, np.concatenate([rise[:-1], fall]), atol=1e-12)
-    assert max(rates) == rates[10] == pytest.approx(0.2) and rates[-1] == pytest.approx(0, abs=1e-12)
