@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 from torch.utils.data import TensorDataset
 
-from planetlib import data
 from planetlib.data import (
     ImageData,
     check_samples,
@@ -215,7 +214,7 @@ def test_pixels_are_the_pictures_in_their_order_fitted_as_asked(samples, tmp_pat
     wide = np.random.default_rng(0).integers(0, 256, (20, 60, 3), dtype=np.uint8)
     Image.fromarray(wide).save(tmp_path / "wide.png")
     paths = [*samples.path, tmp_path / "wide.png"]
-    monkeypatch.setattr(data, "IN_MEMORY_BYTES", limit)
+    monkeypatch.setattr("planetlib.data.IN_MEMORY_BYTES", limit)
     pixels = load_pixels(paths, SIZE, fit)
     assert pixels.dtype == np.uint8 and isinstance(pixels, np.memmap) == (limit == 0)
     np.testing.assert_array_equal(pixels, [fit_to_square(read_image(path), SIZE, fit) for path in paths])

@@ -163,10 +163,14 @@ def test_an_interrupt_tells_what_is_kept_and_how_to_go_on(phase, settings, train
     assert not interrupted
 
 
-def test_an_interrupt_of_the_calibration_leaves_it_to_be_done(settings, trained_run, samples, monkeypatch):
+@pytest.mark.parametrize("moment", ["write_state", "calibrate"])  # the checkpoint is written, and what follows is not
+def test_a_stop_after_the_checkpoint_is_written_loses_nothing(moment, settings, trained_run, samples, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("planetlib.train.calibrate", interrupt)
-        assert train_phase("head", settings, samples, progress=False)[1]
+        at_step(patch, STEPS + 2, interrupt)
+        train("head", settings, samples)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"planetlib.train.{moment}", interrupt)
+        assert train_phase("head", settings, samples, resume=True, progress=False)[1]
     assert not Checkpoint.load(settings.run / "head.safetensors").calibration
     train("head", settings, samples, resume=True)
     assert_same_run("head", settings.run, trained_run.run)
