@@ -104,8 +104,6 @@ def test_arrow_keys_walk_through_the_pictures_and_back(explorer):
         handle.press("ArrowRight")
         walked.append((wait_for_change(picture, walked[-1][0]), wait_for_change(overlay, walked[-1][1])))
     assert len(set(walked)) == 4
-    shares = [float(text.rstrip("%")) for text in explorer.locator(".planetlib-share").all_text_contents()]
-    assert len(shares) == 3 and sum(shares) == pytest.approx(100, abs=0.5)
     for _ in range(3):
         handle.press("ArrowLeft")
     wait_for(picture, walked[0][0])
