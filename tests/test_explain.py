@@ -126,14 +126,11 @@ ROWS = np.zeros(64, np.float32)  # 1 in the middle 22 of 64, where a picture of 
 ROWS[21:42] = 1
 
 
-def striped(maps: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
-    """In place of a method."""
-    return torch.from_numpy(np.repeat(ROWS[None, :, None], 64, axis=2))
-
-
 @pytest.fixture
 def by_stripes(monkeypatch) -> None:
-    monkeypatch.setitem(FORMULAS, "striped", striped)
+    """A method whose map is `ROWS`, whatever the picture."""
+    stripes = torch.from_numpy(np.repeat(ROWS[None, :, None], 64, axis=2))
+    monkeypatch.setitem(FORMULAS, "striped", lambda maps, slopes: stripes)
     monkeypatch.setattr(explain_module, "METHODS", ("striped",))
 
 
