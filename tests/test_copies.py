@@ -1,6 +1,7 @@
 """Copies: planted ones are found, other pictures are not taken for copies, and groups are kept whole."""
 
 import io
+import shutil
 from functools import reduce
 from pathlib import Path
 
@@ -56,9 +57,8 @@ def plant(sources: list[Path], folder: Path) -> pd.DataFrame:
         rows.append((str(source), source.parent.name, number))
         for steps in CHANGES:
             path = folder / f"{len(rows)}.png"
-            Image.fromarray(reduce(lambda picture, step: step(picture, rng), steps, read_image(source))).save(
-                path, compress_level=1
-            )
+            changed = reduce(lambda picture, step: step(picture, rng), steps, read_image(source))
+            Image.fromarray(changed).save(path, compress_level=1)
             rows.append((str(path), source.parent.name, number))
     return pd.DataFrame(rows, columns=["path", "label", "source"])
 
@@ -100,10 +100,7 @@ def test_a_folder_of_nothing_but_bad_files_has_no_copies(tmp_path):
 @pytest.fixture(scope="module")
 def audited(drawn, tmp_path_factory) -> pd.DataFrame:
     """Seven classes of three; a picture of mars lies flipped among the moons, and one file is no picture."""
-    folder = tmp_path_factory.mktemp("audited")
-    for path in drawn:
-        (folder / path.parent.name).mkdir(exist_ok=True)
-        (folder / path.parent.name / path.name).write_bytes(path.read_bytes())
+    folder = shutil.copytree(drawn[0].parent.parent, tmp_path_factory.mktemp("audited") / "data")
     mars = read_image(folder / "mars" / "mars_001.jpg")
     Image.fromarray(mars[::-1].copy()).save(folder / "moon" / "stray.png")
     (folder / "moon" / "words.png").write_text("words")
