@@ -1,6 +1,5 @@
 """Copies: planted ones are found, other pictures are not taken for copies, and groups are kept whole."""
 
-import io
 import shutil
 from functools import reduce
 from pathlib import Path
@@ -17,6 +16,7 @@ from planetlib.draw.planets import draw_planets
 from planetlib.images import read_image
 from planetlib.settings import PROJECT
 from planetlib.study.copies import audit_samples, find_copies, list_copies
+from tests.conftest import encode
 
 PLANETS = PROJECT.parent / "shared" / "data" / "planets"
 
@@ -27,9 +27,7 @@ def resize(picture: np.ndarray, rng) -> np.ndarray:
 
 
 def recompress(picture: np.ndarray, rng) -> np.ndarray:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=int(rng.integers(50, 90)))
-    return np.array(Image.open(buffer))
+    return read_image(encode(picture, "JPEG", quality=int(rng.integers(50, 90))))
 
 
 def flip(picture: np.ndarray, rng) -> np.ndarray:

@@ -4,8 +4,9 @@ import hashlib
 import socket
 import stat
 import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 import pandas as pd
 import pytest
@@ -20,17 +21,14 @@ FIRST = next(iter(FILES))
 PUBLIC = PROJECT.parent / "shared" / "data" / "planets"
 
 
-class Handler(SimpleHTTPRequestHandler):
-    """Serves `server.folder`; after `server.whole_answers` requests it fails in the way of `server.failure`."""
-
-    def __init__(self, request, address, server):
-        super().__init__(request, address, server, directory=server.folder)
+class Handler(BaseHTTPRequestHandler):
+    """Serves `server.files`; after `server.whole_answers` requests it fails in the way of `server.failure`."""
 
     def do_GET(self):
         with self.server.lock:
             self.server.asked.append(self.path)
             fails = len(self.server.asked) > self.server.whole_answers
-        content = Path(self.translate_path(self.path)).read_bytes()
+        content = self.server.files[unquote(self.path).removeprefix("/input/")]
         if fails and self.server.failure == "error 500":
             return self.send_error(500)
         self.send_response(200)
@@ -46,13 +44,10 @@ class Handler(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch):
+def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
-    for name, content in FILES.items():
-        (tmp_path / "input" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "input" / name).write_bytes(content)
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.folder, server.asked, server.whole_answers, server.failure = tmp_path, [], 99, ""
+        server.files, server.asked, server.whole_answers, server.failure = dict(FILES), [], 99, ""
         server.lock, server.silent = threading.Lock(), threading.Event()
         thread = threading.Thread(target=server.serve_forever, args=[0.01])
         thread.start()
@@ -112,7 +107,7 @@ def test_a_download_that_broke_off_goes_on_where_it_stopped(failure, fetch, serv
 
 @pytest.mark.parametrize("content, size", [(b"advertisement", 13), (bytes(3_000_000), 199)], ids=["other", "endless"])
 def test_what_is_not_the_file_is_not_kept_nor_listened_to(content, size, fetch, server, tmp_path):
-    (server.folder / "input" / FIRST).write_bytes(content)
+    server.files[FIRST] = content
     with pytest.raises(DataError, match=f"a%20planet_0.png: got {size} bytes.*; expected 198 "):
         fetch()
     assert FIRST not in contents(tmp_path / "planets")

@@ -83,15 +83,6 @@ def test_interval_of_the_published_example():
     assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
 
 
-def test_all_right():
-    evaluation = evaluate_predictions(make_predictions([("earth", "earth", 1.0, "ok"), ("mars", "mars", 1.0, "ok")]))
-    assert evaluation.summary["accuracy"] == evaluation.summary["balanced_accuracy"] == 1
-    assert evaluation.summary["mean_confidence_when_wrong"] is None
-    assert evaluation.summary["calibration_error"] == 0
-    assert evaluation.wrong.empty
-    assert (evaluation.by_class[["precision", "recall", "f1"]] == 1).all(axis=None)
-
-
 def test_pictures_of_no_class_of_the_checkpoint_count_for_the_unknowns_alone():
     rows = [(name, "mars", 0.8, "ok") for name in ["mars"] * 20 + ["sun"] * 4]
     predictions = make_predictions(rows)
