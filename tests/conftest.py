@@ -137,6 +137,7 @@ def every_format() -> dict[str, bytes]:
     numbers = 1000 + 10.0 * grey
     numbers[5, 5] = np.nan
     plain = encode_fits(fits.PrimaryHDU(numbers))
+    rows = fits.BinTableHDU.from_columns([fits.Column("x", "J", array=[1, 2])])
     return {
         "rgb.png": encode(image), "palette.png": encode(image, mode="P"), "alpha.png": encode(image, mode="RGBA"),
         "grey and alpha.png": encode(image, mode="LA"), "one bit.png": encode(image, mode="1"),
@@ -149,19 +150,14 @@ def every_format() -> dict[str, bytes]:
         "32 bit.tif": encode(np.int32(grey), "TIFF"), "float.tif": encode(np.float32(numbers), "TIFF"),
         "lzw.tif": encode(image, "TIFF", compression="tiff_lzw"), "jpeg.tif": encode(image, "TIFF", compression="jpeg"),
         "fax.tif": encode(image, "TIFF", "1", compression="group4"), "pages.tif": several("TIFF"),
-        "animated.gif": several("GIF"), "plain.gif": encode(image, "GIF"),
-        "plain.bmp": encode(image, "BMP"),
+        "animated.gif": several("GIF"), "plain.gif": encode(image, "GIF"), "plain.bmp": encode(image, "BMP"),
         "palette.bmp": encode(image, "BMP", "P"), "plain.avif": encode(image, "AVIF"),
         "animated.avif": several("AVIF"), "plain.jp2": encode(image, "JPEG2000"),
         "stream.j2k": encode(image, "JPEG2000", no_jp2=True), "plain.fits": plain,
-        "zipped.fits.gz": gzip.compress(plain),
+        "zipped.fits.gz": gzip.compress(plain), "cube.fts": encode_fits(fits.PrimaryHDU(np.stack([numbers, numbers]))),
         "16 bit.fit": encode_fits(fits.PrimaryHDU(np.uint16(100 + 20.0 * grey))),
-        "cube.fts": encode_fits(fits.PrimaryHDU(np.stack([numbers, numbers]))),
         "packed.fits.fz": encode_fits(fits.PrimaryHDU(), fits.CompImageHDU(np.float32(numbers))),
-        "table first.fits": encode_fits(
-            fits.PrimaryHDU(), fits.BinTableHDU.from_columns([fits.Column("x", "J", array=[1, 2])]),
-            fits.ImageHDU(np.float32(numbers)),
-        ),
+        "table first.fits": encode_fits(fits.PrimaryHDU(), rows, fits.ImageHDU(np.float32(numbers))),
     }  # fmt: skip
 
 
@@ -186,10 +182,9 @@ def predictions_of(rows: list[tuple], names: list[str], path: str) -> pd.DataFra
     table.insert(0, "path", path)
     table["unknown_score"] = np.where(table.status == "unknown", 0.9, 0.1)
     table["error"] = np.where(table.status == "unreadable", "empty file", "")
+    others = (1 - table.confidence) / (len(names) - 1)
     for name in names:
-        table[f"prob_{name}"] = np.where(
-            table.predicted == name, table.confidence, (1 - table.confidence) / (len(names) - 1)
-        )
+        table[f"prob_{name}"] = np.where(table.predicted == name, table.confidence, others)
     return table
 
 

@@ -9,7 +9,6 @@ An entry has a `name`, and a `test` as pytest takes it. `where` names the module
     call NAME      a call of NAME: what it was given first stands in its place, so that escape(text) becomes text
     if NAME        the condition, of an if statement or expression, that asks for NAME: it is never so
     except NAME    an except that catches NAME: it catches nothing
-    raise NAME     a raise of NAME: nothing happens
     keyword NAME   an argument NAME=…: left out
     set NAME       what is assigned to NAME
     code TEXT      an expression or a statement, whatever its spaces, quotes and brackets
@@ -62,8 +61,6 @@ class Taker(ast.NodeTransformer):
                 return self.name in _names(asked)
             case "except", ast.ExceptHandler(type=caught):
                 return self.name in _names(caught)
-            case "raise", ast.Raise(exc=raised):
-                return self.name in _names(raised)
             case "keyword", ast.keyword(arg=name):
                 return name == self.name
             case "set", ast.Assign(targets=[target]):
@@ -80,8 +77,6 @@ class Taker(ast.NodeTransformer):
                 node.test = self.leave or ast.Constant(False)
             case "except":
                 node.type = self.leave or ast.Tuple([], ast.Load())
-            case "raise":
-                return self.leave or ast.Pass()
             case "keyword" if self.leave is None:
                 return None
             case "keyword" | "set":

@@ -37,9 +37,7 @@ def test_the_card_says_what_it_was_trained_on_how_and_what_it_is_worth(card, che
     assert str(trained_run.data.parent) not in text
 
 
-def test_the_card_of_a_run_without_outliers_says_that_nothing_is_called_unknown(
-    trained_run, checkpoint, samples, tmp_path
-):
+def test_without_outliers_the_card_says_that_nothing_is_called_unknown(trained_run, checkpoint, samples, tmp_path):
     bare = dataclasses.replace(checkpoint, detector={}, calibration={"log_loss_before": 1.0, "log_loss_after": 0.5})
     assert "no picture is ever called unknown" in write_card(tmp_path, bare, samples, trained_run).read_text("utf-8")
 

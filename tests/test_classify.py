@@ -21,20 +21,19 @@ PROBABILITIES = ["prob_blue", "prob_green", "prob_red"]
 COLUMNS = ["path", "label", "predicted", "confidence", "unknown_score", "status", "error", "note", *PROBABILITIES]
 
 
+def with_choices(classifier: Classifier, **choices) -> Classifier:
+    return Classifier(dataclasses.replace(classifier.checkpoint, **choices), device="cpu")
+
+
 @pytest.fixture(scope="module")
-def classifier(trained_run) -> Classifier:
+def classifier(classifier) -> Classifier:
     """Calls nothing unknown."""
-    checkpoint = Checkpoint.load(trained_run.run / "finetune.safetensors")
-    return Classifier(dataclasses.replace(checkpoint, unknown_threshold=1.0), device="cpu")
+    return with_choices(classifier, unknown_threshold=1.0)
 
 
 @pytest.fixture
 def paths(samples) -> list[str]:
     return samples.path.tolist()
-
-
-def with_choices(classifier: Classifier, **choices) -> Classifier:
-    return Classifier(dataclasses.replace(classifier.checkpoint, **choices), device="cpu")
 
 
 # The table
@@ -54,9 +53,7 @@ def test_table_has_a_row_for_each_input_in_input_order(classifier, paths, sample
 
 def test_loading_takes_one_core_and_leaves_the_others_to_whoever_comes_next(classifier, monkeypatch):
     threads, build = [], Checkpoint.build_model
-    monkeypatch.setattr(
-        Checkpoint, "build_model", lambda self: (threads.append(torch.get_num_threads()), build(self))[1]
-    )
+    monkeypatch.setattr(Checkpoint, "build_model", lambda self: threads.append(torch.get_num_threads()) or build(self))
     torch.set_num_threads(2)
     try:
         Classifier(classifier.checkpoint, "cpu")
@@ -83,13 +80,6 @@ def test_prediction_is_the_likeliest_class_and_confidence_its_probability(classi
     assert set(table.status) == {"ok"} and set(table.error) == {""}
 
 
-def test_batches_do_not_change_what_is_predicted(classifier, paths):
-    one_by_one = pd.concat([classifier.predict([path], progress=False) for path in paths], ignore_index=True)
-    for batch_size in (5, 24):
-        table = classifier.predict(paths, batch_size=batch_size, progress=False)
-        pd.testing.assert_frame_equal(table, one_by_one, rtol=0, atol=1e-5)
-
-
 def test_no_inputs_give_the_same_columns_and_no_rows(classifier):
     table = classifier.predict([], progress=False)
     assert list(table.columns) == COLUMNS and table.empty
@@ -101,12 +91,10 @@ def test_a_single_path_is_one_picture(classifier, paths):
         assert classifier.predict(path).path.tolist() == paths[:1]
 
 
-@pytest.mark.parametrize(
-    "spoil", [lambda picture: picture / 255, lambda picture: picture[..., 0], lambda picture: picture[..., [0, 0]]]
-)
-def test_an_array_that_is_no_picture_is_told(spoil, classifier):
+@pytest.mark.parametrize("picture", [np.ones((9, 9, 3)), np.ones((9, 9), np.uint8), np.ones((9, 9, 2), np.uint8)])
+def test_an_array_that_is_no_picture_is_told(picture, classifier):
     with pytest.raises(PlanetlibError, match=r"got a picture of .*; expected uint8 \(H, W, 3\)"):
-        classifier.predict_picture(spoil(np.full((40, 40, 3), 200, np.uint8)))
+        classifier.predict_picture(picture)
 
 
 def test_as_many_labels_as_paths_are_asked_for(classifier, paths):
@@ -116,15 +104,12 @@ def test_as_many_labels_as_paths_are_asked_for(classifier, paths):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 32])
 def test_unreadable_files_give_a_row_with_the_reason_where_they_stood(batch_size, classifier, paths, tmp_path):
-    (tmp_path / "empty.png").touch()
-    (tmp_path / "words.jpg").write_text("these are words")
-    (tmp_path / "torn.png").write_bytes(Path(paths[0]).read_bytes()[:200])
-    bad = [str(tmp_path / name) for name in ("empty.png", "words.jpg", "torn.png", "missing.png")]
-    order = [bad[0], bad[1], paths[0], bad[2], bad[3], paths[1]]
+    empty, missing = tmp_path / "empty.png", tmp_path / "missing.png"
+    empty.touch()
+    order = [empty, missing, paths[0], missing, empty, paths[1]]
     table = classifier.predict(order, batch_size=batch_size, progress=False)
     assert table.status.tolist() == ["unreadable", "unreadable", "ok", "unreadable", "unreadable", "ok"]
-    assert table.error[[0, 1, 4]].tolist() == ["empty file", "not an image, whatever its name says", "no such file"]
-    assert table.error[3].startswith("damaged or truncated")
+    assert table.error.tolist() == ["empty file", "no such file", "", "no such file", "empty file", ""]
     lost = table[table.status == "unreadable"]
     assert lost[["confidence", *PROBABILITIES]].isna().all(axis=None) and set(lost.predicted) == {""}
     good = classifier.predict(paths[:2], progress=False)
@@ -144,7 +129,7 @@ def test_probabilities_are_the_softmax_of_the_models_logits_divided_by_the_tempe
 
 
 def test_above_the_threshold_a_picture_is_unknown_and_keeps_its_class(classifier, paths):
-    sure = with_choices(classifier, unknown_threshold=1.0).predict(paths, progress=False)
+    sure = classifier.predict(paths, progress=False)
     threshold = float(sure.unknown_score.median())
     table = with_choices(classifier, unknown_threshold=threshold).predict(paths, progress=False)
     assert (table.status == "unknown").tolist() == (sure.unknown_score > threshold).tolist()
@@ -169,29 +154,24 @@ def test_score_and_probabilities_are_of_one_pass(classifier, paths):
     assert torch.equal(probabilities, classifier.predict_tensors(image))
 
 
-class SmallMemory:
-    """The network on a device that has room for so many pictures at once."""
-
-    def __init__(self, room: int, embed):
-        self.room, self.embed, self.tried = room, embed, []
-
-    def __call__(self, images):
-        self.tried.append(len(images))
-        if len(images) > self.room:
-            raise torch.OutOfMemoryError("out of memory")
-        return self.embed(images)
-
-
 def test_a_gpu_out_of_memory_halves_the_batch_says_so_and_remembers(trained_run, paths, capsys):
     classifier = Classifier.load(trained_run.run, device="cpu")
     expected = classifier.predict(paths[:20], batch_size=10, progress=False)
-    classifier.compute.network = small = SmallMemory(3, classifier.compute.network)
+    network, room, tried = classifier.compute.network, 3, []
+
+    def embed(images):
+        tried.append(len(images))
+        if len(images) > room:
+            raise torch.OutOfMemoryError("out of memory")
+        return network(images)
+
+    classifier.compute.network = embed
     table = classifier.predict(paths[:20], batch_size=10, progress=False)
     pd.testing.assert_frame_equal(table, expected, atol=1e-5)
-    assert small.tried == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
+    assert tried == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
     said = capsys.readouterr().err.splitlines()
     assert [line.split()[-1] for line in said] == ["4", "2"] and "8 pictures" in said[0]
-    small.room = 0
+    room = 0
     with pytest.raises(PlanetlibError, match="too little memory for a picture"):
         classifier.predict(paths[:4], progress=False)
 
@@ -245,30 +225,19 @@ def test_threads_that_share_the_work_change_neither_order_nor_rows(classifier, p
 # Inputs
 
 
-@pytest.fixture
-def tree(tmp_path) -> Path:
-    for name in "red/b.png red/a.JPG red/deep/er/c.png blue/z.tif red/.hidden.png red/notes.txt loose.png".split():
+def test_places_come_as_given_each_searched_and_sorted_and_the_parent_is_the_label_where_it_is_a_class(tmp_path):
+    for name in ("red/b.png", "red/a.JPG", "red/deep/er/c.png", "red/notes.txt", "blue/z.tif", "loose.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    return tmp_path
-
-
-def test_folders_are_searched_to_any_depth_and_sorted_and_the_parent_is_the_label_where_it_is_a_class(tree):
-    pairs = gather_inputs([tree], ["red", "green"])
-    found = [(Path(path).relative_to(tree).as_posix(), label) for path, label in pairs]
-    labels = {"blue/z.tif": "", "loose.png": "", "red/a.JPG": "red", "red/b.png": "red", "red/deep/er/c.png": ""}
-    assert found == list(labels.items())
-
-
-def test_places_come_in_the_order_given_and_a_file_named_outright_whatever_its_suffix(tree):
-    notes = str(tree / "red" / "notes.txt")
-    pairs = gather_inputs([tree / "red", notes, tree / "loose.png", str(tree / "blue")], ["red"])
-    assert [Path(path).name for path, _ in pairs] == ["a.JPG", "b.png", "c.png", "notes.txt", "loose.png", "z.tif"]
-    assert pairs[3] == (notes, "red")
+    places = [tmp_path / "red", str(tmp_path / "red" / "notes.txt"), tmp_path / "loose.png", str(tmp_path / "blue")]
+    found = {"red/a.JPG": "red", "red/b.png": "red", "red/deep/er/c.png": ""}
+    named = {"red/notes.txt": "red", "loose.png": ""}  # outright, whatever the suffix
+    expected = [(str(tmp_path / name), label) for name, label in {**found, **named, "blue/z.tif": ""}.items()]
+    assert gather_inputs(places, ["red", "green"]) == expected
 
 
 @pytest.mark.parametrize("place, told", [("nowhere", "no such file"), ("empty", "no pictures")])
-def test_a_place_that_is_not_there_or_has_no_pictures_is_told(place, told, tree):
-    (tree / "empty").mkdir()
-    with pytest.raises(DataError, match=f"{tree / place}: {told}"):
-        gather_inputs([tree / place])
+def test_a_place_that_is_not_there_or_has_no_pictures_is_told(place, told, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=f"{tmp_path / place}: {told}"):
+        gather_inputs([tmp_path / place])

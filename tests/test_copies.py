@@ -1,6 +1,6 @@
 """Copies: planted ones are found, other pictures are not taken for copies, and groups are kept whole."""
 
-import io
+import shutil
 from functools import reduce
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from planetlib.draw.planets import draw_planets
 from planetlib.images import read_image
 from planetlib.settings import PROJECT
 from planetlib.study.copies import audit_samples, find_copies, list_copies
+from tests.conftest import encode
 
 PLANETS = PROJECT.parent / "shared" / "data" / "planets"
 
@@ -26,9 +27,7 @@ def resize(picture: np.ndarray, rng) -> np.ndarray:
 
 
 def recompress(picture: np.ndarray, rng) -> np.ndarray:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=int(rng.integers(50, 90)))
-    return np.array(Image.open(buffer))
+    return read_image(encode(picture, "JPEG", quality=int(rng.integers(50, 90))))
 
 
 def flip(picture: np.ndarray, rng) -> np.ndarray:
@@ -56,9 +55,8 @@ def plant(sources: list[Path], folder: Path) -> pd.DataFrame:
         rows.append((str(source), source.parent.name, number))
         for steps in CHANGES:
             path = folder / f"{len(rows)}.png"
-            Image.fromarray(reduce(lambda picture, step: step(picture, rng), steps, read_image(source))).save(
-                path, compress_level=1
-            )
+            changed = reduce(lambda picture, step: step(picture, rng), steps, read_image(source))
+            Image.fromarray(changed).save(path, compress_level=1)
             rows.append((str(path), source.parent.name, number))
     return pd.DataFrame(rows, columns=["path", "label", "source"])
 
@@ -100,10 +98,7 @@ def test_a_folder_of_nothing_but_bad_files_has_no_copies(tmp_path):
 @pytest.fixture(scope="module")
 def audited(drawn, tmp_path_factory) -> pd.DataFrame:
     """Seven classes of three; a picture of mars lies flipped among the moons, and one file is no picture."""
-    folder = tmp_path_factory.mktemp("audited")
-    for path in drawn:
-        (folder / path.parent.name).mkdir(exist_ok=True)
-        (folder / path.parent.name / path.name).write_bytes(path.read_bytes())
+    folder = shutil.copytree(drawn[0].parent.parent, tmp_path_factory.mktemp("audited") / "data")
     mars = read_image(folder / "mars" / "mars_001.jpg")
     Image.fromarray(mars[::-1].copy()).save(folder / "moon" / "stray.png")
     (folder / "moon" / "words.png").write_text("words")

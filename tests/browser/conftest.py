@@ -50,7 +50,7 @@ def map_slowly(*choices):  # as a network that is no toy
     return map_quickly(*choices)
 
 explaining.map_activation = map_slowly
-ActivationExplorer(classifier, pd.concat([right] * 10), FOLDER + "/figures")""",
+ActivationExplorer(classifier, pd.concat([right] * 10))""",
     "# own\nOwnPicture(classifier)",
     "# review\nLabelReview(FOLDER + '/samples.csv', right)",
     "# grid\nPredictionsBrowser(classifier, predictions)",

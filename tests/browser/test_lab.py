@@ -104,8 +104,6 @@ def test_arrow_keys_walk_through_the_pictures_and_back(explorer):
         handle.press("ArrowRight")
         walked.append((wait_for_change(picture, walked[-1][0]), wait_for_change(overlay, walked[-1][1])))
     assert len(set(walked)) == 4
-    shares = [float(text.rstrip("%")) for text in explorer.locator(".planetlib-share").all_text_contents()]
-    assert len(shares) == 3 and sum(shares) == pytest.approx(100, abs=0.5)
     for _ in range(3):
         handle.press("ArrowLeft")
     wait_for(picture, walked[0][0])
@@ -136,12 +134,9 @@ def test_dragging_fast_ends_at_the_newest_position_and_shows_few_on_the_way(expl
     wait_for(picture, first)
 
 
-def test_choices_filter_and_the_overlay_is_faded_and_saved(lab, explorer):
+def test_choices_filter_and_the_overlay_is_faded(explorer):
     picture, overlay = explorer.locator("img").all()[:2]
-    before = content(overlay)
-    method, verdict = (explorer.locator("select", has_text=word) for word in ("layercam", "wrong"))
-    method.select_option("layercam")
-    wait_for_change(overlay, before)
+    verdict = explorer.locator("select", has_text="wrong")
     verdict.select_option("wrong")
     expect(explorer).to_contain_text("No picture that is wrong.")
     expect(picture).to_be_hidden()
@@ -150,10 +145,6 @@ def test_choices_filter_and_the_overlay_is_faded_and_saved(lab, explorer):
     slider(explorer, "overlay").focus()
     slider(explorer, "overlay").press("Home")
     wait_for(overlay, content(picture))
-    explorer.get_by_role("button", name="save view").click()
-    expect(explorer).to_contain_text("saved as view_")
-    (saved,) = (lab.folder / "figures").iterdir()
-    assert saved.name in explorer.inner_text() and saved.stat().st_size > 10_000
 
 
 def test_a_file_is_chosen_or_dropped_large_ones_too_and_one_that_cannot_be_read_says_why(lab, fixture_folder, tmp_path):
@@ -197,10 +188,8 @@ def column(grid: Locator, place: int) -> list[str]:
 
 def test_the_grid_sorts_and_filters_and_a_click_shows_the_picture_or_what_is_wrong(lab):
     grid = lab.output("# grid")
-    search, sort = (
-        grid.get_by_role("searchbox").first,
-        grid.locator("th", has_text="confidence").locator("button").first,
-    )
+    search = grid.get_by_role("searchbox").first
+    sort = grid.locator("th", has_text="confidence").locator("button").first
     search.fill("green")  # all of which can be read and have a confidence
     eventually(lambda: set(column(grid, 3)), lambda labels: labels == {"green"})
     assert grid.locator("tbody img").count() == len(column(grid, 3)) == 8
