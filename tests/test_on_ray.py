@@ -163,8 +163,9 @@ def test_a_cluster_that_does_not_start_is_told(cluster, monkeypatch):
     def time_out(*_, **__):
         raise Exception("The current node timed out")  # as Ray does
 
-    for name, function in {"is_initialized": lambda: False, "init": time_out, "shutdown": lambda: None}.items():
-        monkeypatch.setattr(cluster, name, function)
+    monkeypatch.setattr(cluster, "is_initialized", lambda: False)
+    monkeypatch.setattr(cluster, "init", time_out)
+    monkeypatch.setattr(cluster, "shutdown", lambda: None)
     with pytest.raises(PlanetlibError, match="did not start: The current node timed out"), join_cluster():
         pass
 
