@@ -151,9 +151,7 @@ def test_who_is_taken_for_whom_is_counted_over_seeds():
     assert len(robustness.count_mistakes(mistakes[:0]).splitlines()) == 2
 
 
-def test_the_scores_for_strangers_and_the_temperatures_have_their_tables(
-    trained_run, samples, strange, tmp_path, capsys
-):
+def test_scores_for_strangers_and_temperatures_have_their_tables(trained_run, samples, strange, tmp_path, capsys):
     run, out = tmp_path / "run", tmp_path / "out"
     run.mkdir()
     shutil.copy(trained_run.run / "finetune.safetensors", run)

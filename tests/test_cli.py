@@ -194,17 +194,13 @@ def test_names_of_files_and_classes_do_not_steer_the_terminal(run, fixture_folde
 def test_check_counts_and_lists_copies_and_names_those_with_different_labels(run, fixture_folder, tmp_path):
     folder = shutil.copytree(fixture_folder, tmp_path / "data")
     answer = run("data", "check", "--data", folder)
-    assert answer.code == 0 and answer.err == ""
-    *_, blue, green, red, copies = answer.out.splitlines()
-    assert [line.split() for line in (blue, green, red)] == [["blue", "8"], ["green", "8"], ["red", "8"]]
-    assert copies == "0 pictures have copies, in 0 groups"
+    assert answer.code == 0 and answer.err == "" and answer.out.endswith("\n0 pictures have copies, in 0 groups\n")
     copy_picture(folder / "red" / "red 0.png", folder / "red" / "again.png")
     copy_picture(folder / "red" / "red 1.png", folder / "blue" / "astray.png")
     answer = run("data", "check", "--data", folder)
     assert answer.code == 1 and "4 pictures have copies, in 2 groups" in answer.out
     assert re.search(r"group \d+: .*red/again.png, .*red/red 0.png", answer.out)
     (conflict,) = answer.err.splitlines()
-    assert conflict.startswith("label conflict: copies with different labels: ")
     assert "blue/astray.png (blue)" in conflict and "red/red 1.png (red)" in conflict
     assert run("data", "check", "--data", folder, "--no-audit").code == 0
 
@@ -247,9 +243,7 @@ def test_train_says_what_is_kept_and_phases_can_be_trained_apart(run, finished, 
     assert (tmp_path / "run" / "finetune.safetensors").read_bytes() == (finished / "finetune.safetensors").read_bytes()
 
 
-def test_a_run_is_not_overwritten_unless_asked_and_resuming_a_finished_one_changes_nothing(
-    run, finished, fixture_folder
-):
+def test_a_run_is_not_overwritten_unasked_and_resuming_a_finished_one_changes_nothing(run, finished, fixture_folder):
     before, order = contents(finished), training(fixture_folder, finished)
     for more in ([], ["--phase", "finetune"], ["--resume", "--overwrite"]):
         message = run(*order, *more).refused()
@@ -349,8 +343,7 @@ def test_evaluate_takes_the_test_pictures_of_the_run_and_writes_into_it(run, fin
     assert pd.read_csv(out / "predictions.csv").path.tolist() == samples.path[samples.split == "test"].tolist()
     assert {"report.csv", "confusion.csv", "calibration.csv", "confusion.png", "predictions.png"} < set(names(out))
     report = json.loads((out / "report.json").read_text())
-    assert report["images"] == 3
-    assert f"accuracy: {report['accuracy']:.4g}\n" in answer.out
+    assert report["images"] == 3 and f"accuracy: {report['accuracy']:.4g}\n" in answer.out
 
 
 @pytest.fixture
@@ -363,8 +356,8 @@ def with_stranger(spoilt, fixture_folder) -> Path:
 def test_evaluate_of_a_whole_folder_counts_strangers_as_unknowns(run, finished, with_stranger, tmp_path):
     out = tmp_path / "out"
     answer = run("evaluate", "--run", finished, "--data", with_stranger, "--split", "all", "--out", out, "--no-audit")
-    assert answer.code == 1 and "counted as unknowns: venus\n" in answer.out
-    assert answer.err == BAD_LINES.format(with_stranger)
+    assert answer.code == 1 and answer.err == BAD_LINES.format(with_stranger)
+    assert "counted as unknowns: venus\n" in answer.out
     report = json.loads((out / "report.json").read_text())
     assert report["unknowns"] == 1 and 0 <= report["unknown_auroc"] <= 1 and "unknowns.png" in names(out)
     assert (report["images"], report["unreadable"], list(report["classes"])) == (24, 2, ["blue", "green", "red"])
@@ -378,8 +371,8 @@ def test_evaluate_of_a_folder_deals_it_as_the_training_did(is_old, run, finished
     checkpoint.save(tmp_path / "a.safetensors")
     order = ["evaluate", "--run", tmp_path / "a.safetensors", "--data", with_stranger, "--out", tmp_path / "out"]
     answer = run(*order, "--no-audit")
-    assert answer.code == 1  # although the unreadable ones are in no split
-    assert answer.err == BAD_LINES.format(with_stranger)
+    # They are told although they are in no split.
+    assert answer.code == 1 and answer.err == BAD_LINES.format(with_stranger)
     samples, written = pd.read_csv(finished / "samples.csv"), pd.read_csv(tmp_path / "out" / "predictions.csv")
     dealt = [Path(p).name for p in samples.path[samples.split == "test"]]
     assert [Path(p).name for p in written.path] == [*dealt, "v.png"]  # it has seen no venus, so all are test pictures
@@ -425,9 +418,7 @@ def nested(fixture_folder, tmp_path) -> Path:
     return tmp_path / "in"
 
 
-def test_predict_goes_on_after_a_bad_file_and_names_and_draws_it_and_those_of_equal_name(
-    predict, nested, fixture_folder, tmp_path
-):
+def test_predict_names_and_draws_bad_files_and_those_of_equal_name(predict, nested, fixture_folder, tmp_path):
     answer, table = predict(nested, fixture_folder / "blue" / "blue 1.png")
     bad = nested / "b" / "bad.jpg"
     assert answer.code == 1 and answer.err == f"unreadable: {bad}: not an image, whatever its name says\n"
@@ -456,9 +447,7 @@ def test_predict_draws_a_sample_or_all_or_nothing(choice, drawn, predict, fixtur
     assert drawn or names(tmp_path / "out") == [LOCK, "predictions.csv"]
 
 
-def test_predict_answers_on_the_screen_for_the_first_pictures(
-    predict, every_format, fixture_folder, tmp_path, monkeypatch
-):
+def test_predict_prints_answers_for_the_first_pictures(predict, every_format, fixture_folder, tmp_path, monkeypatch):
     (tmp_path / "two.gif").write_bytes(every_format["animated.gif"])
     monkeypatch.setattr(planetlib.cli.commands, "SHOWN", 3)
     answer, table = predict(tmp_path / "two.gif", fixture_folder / "red", "--pictures", "none")
@@ -479,9 +468,7 @@ def test_without_run_and_out_the_network_of_make_run_answers():
 # explain
 
 
-def test_explain_draws_a_picture_of_the_predicted_class_by_the_method_asked_for(
-    run, trained_run, fixture_folder, tmp_path
-):
+def test_explain_draws_the_predicted_class_by_the_method_asked_for(run, trained_run, fixture_folder, tmp_path):
     picture, written = fixture_folder / "green" / "green 2.png", tmp_path / "000000_green 2_green_gradcam.png"
     answer = run("explain", picture, "--run", trained_run.run, "--out", tmp_path, "--method", "gradcam")
     assert answer == (0, f"{written}\n", "")

@@ -145,9 +145,7 @@ NAMES = ["a", 'quo"te', "line\nbreak", '"\n"', "comma, and;", "é", "b", "=1+1"]
 
 
 @pytest.mark.soak
-def test_a_prediction_that_is_killed_again_and_again_gives_the_same_bytes(
-    processes, amount, trained_run, samples, tmp_path
-):
+def test_a_prediction_that_is_killed_often_gives_the_same_bytes(processes, amount, trained_run, samples, tmp_path):
     out, whole = tmp_path / "out", []
     for number in range(48):  # many have names that CSV must quote, and some are no pictures
         target = tmp_path / "pictures" / str(number) / f"{NAMES[number % 8]}.png"
