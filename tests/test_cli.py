@@ -25,7 +25,6 @@ from planetlib.images import read_image
 from planetlib.model import Network
 from planetlib.settings import load_settings
 
-COLUMNS = "path label predicted confidence unknown_score status error note prob_blue prob_green prob_red".split()
 COMMANDS = ["", "data", "data fetch", "data check", "data split", "train", "crossval", "evaluate", "predict", "explain"]
 COMMANDS += ["faithful", "export", "notebooks"]
 TINY = ["--backbone", "toy", "--image-size", 64, "--outliers", 2, "--head-epochs", 3, "--finetune-epochs", 1]
@@ -64,8 +63,18 @@ def run(capsys):
 def finished(fixture_folder, tmp_path_factory) -> Path:
     """A run that the command line trained; to be read only."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    assert main([*map(str, ["train", "--data", fixture_folder, "--run", folder, *TINY])]) == 0
+    assert main([*map(str, training(fixture_folder, folder))]) == 0
     return folder
+
+
+@pytest.fixture
+def copied(finished, tmp_path) -> Path:
+    """A copy of `finished`, to be changed."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def training(data: Path, run: Path, *more) -> list:
+    return ["train", "--data", data, "--run", run, *TINY, *more]
 
 
 def copy_picture(source: str | Path, target: Path) -> Path:
@@ -95,73 +104,51 @@ def test_every_command_has_help_that_lists_the_exit_codes(command, run):
         assert re.findall(r"^    (\w+)", answer.out, re.MULTILINE) == [name for name in COMMANDS[1:] if " " not in name]
 
 
-HEAVY = {"torch", "numpy", "pandas", "sklearn", "matplotlib", "ipywidgets", "cv2", "PIL"}
-
-
-HELP = "from planetlib.cli import main\ntry: main(['train', '--help'])\nexcept SystemExit: pass"
-
-
-@pytest.mark.parametrize("ask", ["import planetlib", HELP], ids=["import", "help"])
-def test_help_and_import_answer_at_once_without_loading_torch(ask):
-    ask = f"import sys, time; started = time.process_time(); {ask}\nprint(time.process_time() - started, *sys.modules)"
-    seconds, *modules = subprocess.check_output([sys.executable, "-c", ask], text=True).splitlines()[-1].split()
-    assert not HEAVY & set(modules)
+def test_help_answers_at_once_without_loading_torch():
+    code = """
+import sys, time
+started = time.process_time()
+from planetlib.cli import main
+try: main(["train", "--help"])
+except SystemExit: print(time.process_time() - started, *sys.modules)
+"""
+    seconds, *modules = subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()[-1].split()
+    assert not {"torch", "numpy", "pandas", "sklearn", "matplotlib", "ipywidgets", "cv2", "PIL"} & {*modules}
     assert float(seconds) < 0.5
 
 
-HEAVY_FOR_AN_ANSWER = {"torchvision", "torch._dynamo", "timm", "sympy", "sklearn", "scipy", "matplotlib", "seaborn",
-                       "ipywidgets", "tensorboard", "pytorch_grad_cam", "openvino", "ray", "astropy", "planetlib.train",
-                       "planetlib.evaluate", "planetlib.draw", "planetlib.show.figures"}  # fmt: skip
-TO_AN_ANSWER = {"cli", "batch", "files", "nets", "show", "calibrate", "checkpoint", "classify", "data", "images",
-                "model", "settings", "transforms"}  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def usual_run(tmp_path_factory) -> Path:
-    """A run folder of the default backbone, with random weights."""
-    folder = tmp_path_factory.mktemp("usual")
+def test_answers_and_maps_import_what_they_need_and_no_more(fixture_folder, tmp_path):
     weights = Network("efficientnet_lite0", 2, weights="random").state_dict()
-    Checkpoint("efficientnet_lite0", "linear", ["a", "b"], 32, "pad", weights).save(folder / "head.safetensors")
-    return folder
-
-
-def test_answers_and_maps_import_what_they_need_and_no_more(usual_run, fixture_folder, tmp_path):
-    words = [*map(str, (fixture_folder / "red" / "red 1.png", "--run", usual_run, "--out", tmp_path))]
+    Checkpoint("efficientnet_lite0", "linear", ["a", "b"], 32, "pad", weights).save(tmp_path / "head.safetensors")
+    words = [*map(str, (fixture_folder / "red" / "red 1.png", "--run", tmp_path, "--out", tmp_path))]
     code = f"""
 import sys
 from planetlib.cli import main
 main(["predict", *{words!r}])
-print(*sys.modules)
 main(["explain", *{words!r}])
 main(["explain", *{words!r}, "--method", "eigencam"])
 print(*sys.modules)
 """
-    *_, for_an_answer, _, _, for_a_map = subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()
-    assert not HEAVY_FOR_AN_ANSWER & {*for_a_map.split()}
-    rooms = {name.split(".")[1] for name in for_an_answer.split() if name.startswith("planetlib.")}
-    assert rooms <= TO_AN_ANSWER
+    loaded = subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()[-1].split()
+    heavy = """torchvision torch._dynamo timm sympy sklearn scipy matplotlib seaborn ipywidgets tensorboard
+               pytorch_grad_cam openvino ray astropy planetlib.train planetlib.evaluate planetlib.draw planetlib.study
+               planetlib.widgets planetlib.features planetlib.show.figures"""
+    assert "torch" in loaded and not {*heavy.split()} & {*loaded}
 
 
 def test_the_version_is_the_librarys(run):
     assert run("--version") == (0, f"planetlib {__version__}\n", "")
 
 
-OUT_OF_BOUNDS = [
-    ("train", "image-size", 31, 32, 4096),
-    ("train", "seed", -1, 0, 2**32 - 1),
-    ("train", "finetune-lr", "nan", 1e-12, 1000),
-    ("predict", "batch-size", 10**9, 1, 65_536),
-]
-
-
-@pytest.mark.parametrize("command, option, value, least, most", OUT_OF_BOUNDS)
-def test_a_number_out_of_its_bounds_is_refused_with_them(
-    command, option, value, least, most, run, trained_run, fixture_folder, tmp_path
-):
-    order = writing_commands(fixture_folder, trained_run.run, tmp_path / "out")[command]
-    answer = run(*order, f"--{option}={value}")
-    assert answer.code == 2 and f"argument --{option}: got " in answer.err
-    assert answer.err.rstrip().endswith(f"expected {least:g} to {most:g}") and not (tmp_path / "out").exists()
+@pytest.mark.parametrize("words, told", [
+    ("train --data d --run r --image-size=31", "--image-size: got 31, expected 32 to 4096"),
+    ("train --data d --run r --finetune-lr=nan", "--finetune-lr: got nan, expected 1e-12 to 1000"),
+    ("predict a.png --batch-size=1000000000", "--batch-size: got 1000000000, expected 1 to 65536"),
+])  # fmt: skip
+def test_a_number_out_of_its_bounds_is_refused_with_them(words, told, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        make_parser().parse_args(words.split())
+    assert capsys.readouterr().err.endswith(f"argument {told}\n")
 
 
 def test_an_interrupt_gives_130_and_no_traceback(run, monkeypatch, fixture_folder):
@@ -184,10 +171,9 @@ def spoilt(fixture_folder, tmp_path) -> Path:
     return tmp_path / "spoilt"
 
 
-BAD_LINES = [
-    "unreadable: {}/red/empty.png: empty file",
-    "unreadable: {}/red/words.jpg: not an image, whatever its name says",
-]
+BAD_LINES = """unreadable: {0}/red/empty.png: empty file
+unreadable: {0}/red/words.jpg: not an image, whatever its name says
+"""
 
 
 def test_names_of_files_and_classes_do_not_steer_the_terminal(run, fixture_folder, tmp_path):
@@ -198,47 +184,41 @@ def test_names_of_files_and_classes_do_not_steer_the_terminal(run, fixture_folde
     answer = run("data", "check", "--data", tmp_path / "data")
     shown = r"\x1b[2J\u202emars\nok"
     assert answer.code == 1 and not set(answer.out + answer.err) & {"\x1b", "\u202e"}
-    unreadable = answer.err.splitlines()[-1]
-    assert unreadable == f"unreadable: {tmp_path}/data/{shown}/{shown}.png: empty file"
+    assert answer.err.endswith(f"unreadable: {tmp_path}/data/{shown}/{shown}.png: empty file\n")
     assert f"\n{shown} " in answer.out and "label conflict: copies with different labels: " in answer.err
-    missing = run("data", "check", "--data", tmp_path / hostile).refused()
-    assert missing.startswith(f"{tmp_path}/{shown}: no such folder")
+    assert (
+        run("data", "check", "--data", tmp_path / hostile).refused().startswith(f"{tmp_path}/{shown}: no such folder")
+    )
 
 
 def test_check_counts_and_lists_copies_and_names_those_with_different_labels(run, fixture_folder, tmp_path):
     folder = shutil.copytree(fixture_folder, tmp_path / "data")
     answer = run("data", "check", "--data", folder)
-    assert answer.code == 0 and answer.err == ""
-    *_, blue, green, red, copies = answer.out.splitlines()
-    assert [line.split() for line in (blue, green, red)] == [["blue", "8"], ["green", "8"], ["red", "8"]]
-    assert copies == "0 pictures have copies, in 0 groups"
+    assert answer.code == 0 and answer.err == "" and answer.out.endswith("\n0 pictures have copies, in 0 groups\n")
     copy_picture(folder / "red" / "red 0.png", folder / "red" / "again.png")
     copy_picture(folder / "red" / "red 1.png", folder / "blue" / "astray.png")
     answer = run("data", "check", "--data", folder)
     assert answer.code == 1 and "4 pictures have copies, in 2 groups" in answer.out
     assert re.search(r"group \d+: .*red/again.png, .*red/red 0.png", answer.out)
     (conflict,) = answer.err.splitlines()
-    assert conflict.startswith("label conflict: copies with different labels: ")
     assert "blue/astray.png (blue)" in conflict and "red/red 1.png (red)" in conflict
     assert run("data", "check", "--data", folder, "--no-audit").code == 0
 
 
 def test_check_names_each_unreadable_file_and_returns_1(run, spoilt, tmp_path):
     answer = run("data", "check", "--data", spoilt, "--out", tmp_path / "deep" / "checked.csv")
-    assert answer.code == 1
-    assert answer.err.splitlines() == [line.format(spoilt) for line in BAD_LINES]
+    assert answer.code == 1 and answer.err == BAD_LINES.format(spoilt)
     assert answer.out.splitlines()[-2].split() == ["red", "8", "2"]
     assert pd.read_csv(tmp_path / "deep" / "checked.csv").status.value_counts().to_dict() == {"ok": 24, "unreadable": 2}
 
 
 def test_split_writes_the_table_with_whole_paths_and_prints_what_it_holds(run, spoilt, tmp_path, monkeypatch):
-    before = contents(spoilt)
     monkeypatch.chdir(tmp_path)
     answer = run("data", "split", "--data", "spoilt", "--out", "samples.csv", "--seed", 1, "--no-audit")
-    assert answer.code == 1 and answer.err.splitlines() == [line.format(spoilt) for line in BAD_LINES]
+    assert answer.code == 1 and answer.err == BAD_LINES.format(spoilt)
     expected = split_samples(check_samples(find_samples(spoilt)), 1)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "samples.csv"), expected, check_dtype=False)
-    assert answer.out.splitlines()[-1].split() == ["red", "6", "1", "1"] and contents(spoilt) == before
+    assert answer.out.splitlines()[-1].split() == ["red", "6", "1", "1"]
 
 
 def test_fetch_says_how_much_it_has_downloaded(run, tmp_path, monkeypatch):
@@ -252,7 +232,7 @@ def test_fetch_says_how_much_it_has_downloaded(run, tmp_path, monkeypatch):
 def test_train_says_what_is_kept_and_phases_can_be_trained_apart(run, finished, fixture_folder, tmp_path):
     kept = []
     for phase in ("head", "finetune"):
-        answer = run("train", "--data", fixture_folder, "--run", tmp_path / "run", "--phase", phase, *TINY)
+        answer = run(*training(fixture_folder, tmp_path / "run", "--phase", phase))
         assert answer.code == 0 and answer.err == ""
         kept += [line for line in answer.out.splitlines() if " kept, validation accuracy " in line]
     assert [line.split(":")[0] for line in kept] == ["head", "finetune"]
@@ -260,16 +240,12 @@ def test_train_says_what_is_kept_and_phases_can_be_trained_apart(run, finished, 
     wanted = {f"{phase}{end}" for phase in ("head", "finetune") for end in (".safetensors", "_state.pt")}
     wanted |= {LOCK, "MODEL_CARD.md", "history.csv", "samples.csv", "tensorboard"}
     assert set(names(tmp_path / "run")) == wanted
-    columns = "phase epoch learning_rate train_loss train_accuracy val_loss val_accuracy seconds".split()
-    assert list(pd.read_csv(tmp_path / "run" / "history.csv")) == columns
     assert (tmp_path / "run" / "finetune.safetensors").read_bytes() == (finished / "finetune.safetensors").read_bytes()
 
 
-def test_a_run_is_not_overwritten_unless_asked_and_resuming_a_finished_one_changes_nothing(
-    run, finished, fixture_folder
-):
-    before, order = contents(finished), ["train", "--data", fixture_folder, "--run", finished, *TINY]
-    for more in ([], ["--phase", "head"], ["--phase", "finetune"], ["--resume", "--overwrite"]):
+def test_a_run_is_not_overwritten_unasked_and_resuming_a_finished_one_changes_nothing(run, finished, fixture_folder):
+    before, order = contents(finished), training(fixture_folder, finished)
+    for more in ([], ["--phase", "finetune"], ["--resume", "--overwrite"]):
         message = run(*order, *more).refused()
         assert message.startswith(f"{finished}: ") and "--resume" in message and "--overwrite" in message
     answer = run(*order, "--resume")
@@ -277,66 +253,54 @@ def test_a_run_is_not_overwritten_unless_asked_and_resuming_a_finished_one_chang
     assert contents(finished) == before
 
 
-def test_overwrite_starts_anew(run, finished, fixture_folder, tmp_path):
-    shutil.copytree(finished, tmp_path / "run")
-    order = ["train", "--data", fixture_folder, "--run", tmp_path / "run", "--phase", "head", *TINY, "--seed", 1]
-    answer = run(*order, "--overwrite")
-    assert answer.code == 0 and "of 3 kept" in answer.out and len(pd.read_csv(tmp_path / "run" / "history.csv")) == 3
-    assert (tmp_path / "run" / "head.safetensors").read_bytes() != (finished / "head.safetensors").read_bytes()
-    assert not (tmp_path / "run" / "finetune.safetensors").exists()
+def test_overwrite_starts_anew(run, finished, copied, fixture_folder):
+    answer = run(*training(fixture_folder, copied, "--phase", "head", "--seed", 1, "--overwrite"))
+    assert answer.code == 0 and "of 3 kept" in answer.out and len(pd.read_csv(copied / "history.csv")) == 3
+    assert (copied / "head.safetensors").read_bytes() != (finished / "head.safetensors").read_bytes()
+    assert not (copied / "finetune.safetensors").exists()
 
 
 @pytest.mark.parametrize("changes, told", [
     (["--phase", "finetune", "--image-size", 96], "image_size 64 (now 96)"),
     (["--backbone", "lite9"], "unknown backbone 'lite9'"),
 ])  # fmt: skip
-def test_a_refused_overwrite_changes_nothing(changes, told, run, finished, fixture_folder, tmp_path):
-    shutil.copytree(finished, tmp_path / "run")
-    order = ["train", "--data", fixture_folder, "--run", tmp_path / "run", *TINY, "--overwrite", "--seed", 3, *changes]
-    before = contents(tmp_path / "run")
-    assert told in run(*order).refused()
-    assert contents(tmp_path / "run") == before
+def test_a_refused_overwrite_changes_nothing(changes, told, run, copied, fixture_folder):
+    before = contents(copied)
+    assert told in run(*training(fixture_folder, copied, "--overwrite", "--seed", 3, *changes)).refused()
+    assert contents(copied) == before
 
 
+@pytest.mark.parametrize("lost, more, said", [
+    ("*_state.pt", [], "holds a run"),
+    ("*_state.pt", ["--resume"], "no head_state.pt to go on from: --overwrite starts anew"),
+    ("finetune_state.pt", ["--resume"], "no finetune_state.pt to go on from"),
+    ("*.safetensors", ["--resume"], "--overwrite starts anew"),
+])  # fmt: skip
 def test_checkpoints_without_their_states_are_a_run_and_states_without_a_checkpoint_are_told(
-    run, finished, fixture_folder, tmp_path
+    lost, more, said, run, copied, fixture_folder
 ):
-    order = ["train", "--data", fixture_folder, "--run", tmp_path / "run", *TINY]
-    told = {
-        ("_state.pt",): "holds a run",
-        ("_state.pt", "--phase", "head"): "holds a run",
-        ("_state.pt", "--resume"): "no head_state.pt to go on from: --overwrite starts anew",
-        (".safetensors", "--resume"): "--overwrite starts anew",
-    }
-    for (lost, *more), said in told.items():
-        shutil.copytree(finished, tmp_path / "run")
-        for phase in ("head", "finetune"):
-            (tmp_path / "run" / f"{phase}{lost}").unlink()
-        before = contents(tmp_path / "run")
-        assert said in run(*order, *more).refused() and contents(tmp_path / "run") == before
-        shutil.rmtree(tmp_path / "run")
-    shutil.copytree(finished, tmp_path / "run")
-    (tmp_path / "run" / "finetune_state.pt").unlink()
-    assert "no finetune_state.pt to go on from" in run(*order, "--resume").refused()
+    for path in copied.glob(lost):
+        path.unlink()
+    before = contents(copied)
+    assert said in run(*training(fixture_folder, copied, *more)).refused() and contents(copied) == before
 
 
-def test_a_history_that_was_damaged_is_begun_anew(run, finished, fixture_folder, tmp_path):
-    shutil.copytree(finished, tmp_path / "run")
-    (tmp_path / "run" / "history.csv").write_bytes(b"\xff\xfe")
-    assert run("train", "--data", fixture_folder, "--run", tmp_path / "run", *TINY, "--resume").code == 0
-    assert contents(tmp_path / "run")["history.csv"] == contents(finished)["history.csv"]
+def test_a_history_that_was_damaged_is_begun_anew(run, finished, copied, fixture_folder):
+    (copied / "history.csv").write_bytes(b"\xff\xfe")
+    assert run(*training(fixture_folder, copied, "--resume")).code == 0
+    assert contents(copied)["history.csv"] == contents(finished)["history.csv"]
 
 
-@pytest.mark.parametrize("place", [".", "run", "red/run"])
+@pytest.mark.parametrize("place", [".", "red/run"])
 def test_a_run_inside_the_folder_of_classes_is_refused(place, run, spoilt):
-    message = run("train", "--data", spoilt, "--run", spoilt / place, *TINY).refused()
+    message = run(*training(spoilt, spoilt / place)).refused()
     assert "would be a class" in message and not (spoilt / place / "samples.csv").exists()
 
 
 def test_an_unreadable_picture_is_named_and_resuming_with_other_classes_is_refused(run, spoilt, tmp_path):
-    order = ["train", "--data", spoilt, "--run", tmp_path / "run", "--phase", "head", *TINY]
+    order = training(spoilt, tmp_path / "run", "--phase", "head")
     answer = run(*order)
-    assert answer.code == 1 and answer.err.splitlines() == [line.format(spoilt) for line in BAD_LINES]
+    assert answer.code == 1 and answer.err == BAD_LINES.format(spoilt)
     before = contents(tmp_path / "run")
     shutil.copytree(spoilt / "red", spoilt / "violet")
     message = run(*order, "--resume").refused()
@@ -345,11 +309,8 @@ def test_an_unreadable_picture_is_named_and_resuming_with_other_classes_is_refus
 
 
 def test_a_learning_rate_that_diverges_is_told(run, fixture_folder, tmp_path):
-    answer = run("train", "--data", fixture_folder, "--run", tmp_path, "--phase", "head", *TINY, "--head-lr", 1000)
-    assert answer.code == 0
-    assert re.match(
-        r"head: got the validation loss \S+, expected 1.1 or less.* lower --head-lr, now 1\S+\n", answer.err
-    )
+    answer = run(*training(fixture_folder, tmp_path, "--phase", "head", "--head-lr", 1000))
+    assert answer.code == 0 and re.match(r"head: got the validation loss .*: lower --head-lr, now 1000", answer.err)
 
 
 # crossval
@@ -373,10 +334,6 @@ def test_crossval_prints_an_interval_and_goes_on_where_it_stopped_unless_elsewhe
 # evaluate
 
 
-WRITTEN = {LOCK, "predictions.csv", "report.csv", "report.json", "confusion.csv", "calibration.csv", "confusion.png",
-           "confusion_normalised.png", "class_accuracy.png", "calibration.png", "predictions.png"}  # fmt: skip
-
-
 def test_evaluate_takes_the_test_pictures_of_the_run_and_writes_into_it(run, finished, tmp_path):
     for name in ("finetune.safetensors", "samples.csv"):
         copy_picture(finished / name, tmp_path / name)
@@ -384,10 +341,9 @@ def test_evaluate_takes_the_test_pictures_of_the_run_and_writes_into_it(run, fin
     assert answer.code == 0 and answer.err == "" and answer.out.endswith(f"written to {out}\n")
     samples = pd.read_csv(finished / "samples.csv")
     assert pd.read_csv(out / "predictions.csv").path.tolist() == samples.path[samples.split == "test"].tolist()
-    assert set(names(out)) - {"wrong.png"} == WRITTEN
+    assert {"report.csv", "confusion.csv", "calibration.csv", "confusion.png", "predictions.png"} < set(names(out))
     report = json.loads((out / "report.json").read_text())
-    assert report["images"] == 3 and {"accuracy", "balanced_accuracy"} <= set(report)
-    assert f"accuracy: {report['accuracy']:.4g}\n" in answer.out
+    assert report["images"] == 3 and f"accuracy: {report['accuracy']:.4g}\n" in answer.out
 
 
 @pytest.fixture
@@ -400,14 +356,11 @@ def with_stranger(spoilt, fixture_folder) -> Path:
 def test_evaluate_of_a_whole_folder_counts_strangers_as_unknowns(run, finished, with_stranger, tmp_path):
     out = tmp_path / "out"
     answer = run("evaluate", "--run", finished, "--data", with_stranger, "--split", "all", "--out", out, "--no-audit")
-    assert answer.code == 1 and "counted as unknowns: venus\n" in answer.out
-    assert answer.err.splitlines() == [line.format(with_stranger) for line in BAD_LINES]
+    assert answer.code == 1 and answer.err == BAD_LINES.format(with_stranger)
+    assert "counted as unknowns: venus\n" in answer.out
     report = json.loads((out / "report.json").read_text())
     assert report["unknowns"] == 1 and 0 <= report["unknown_auroc"] <= 1 and "unknowns.png" in names(out)
     assert (report["images"], report["unreadable"], list(report["classes"])) == (24, 2, ["blue", "green", "red"])
-    scores = pd.DataFrame(report["classes"]).T
-    assert report["accuracy"] == pytest.approx(scores.right.sum() / 24)
-    assert report["balanced_accuracy"] == pytest.approx(scores.recall.mean())
 
 
 @pytest.mark.parametrize("is_old", [False, True])
@@ -418,8 +371,8 @@ def test_evaluate_of_a_folder_deals_it_as_the_training_did(is_old, run, finished
     checkpoint.save(tmp_path / "a.safetensors")
     order = ["evaluate", "--run", tmp_path / "a.safetensors", "--data", with_stranger, "--out", tmp_path / "out"]
     answer = run(*order, "--no-audit")
-    assert answer.code == 1  # although the unreadable ones are in no split
-    assert answer.err.splitlines() == [line.format(with_stranger) for line in BAD_LINES]
+    # They are told although they are in no split.
+    assert answer.code == 1 and answer.err == BAD_LINES.format(with_stranger)
     samples, written = pd.read_csv(finished / "samples.csv"), pd.read_csv(tmp_path / "out" / "predictions.csv")
     dealt = [Path(p).name for p in samples.path[samples.split == "test"]]
     assert [Path(p).name for p in written.path] == [*dealt, "v.png"]  # it has seen no venus, so all are test pictures
@@ -428,8 +381,7 @@ def test_evaluate_of_a_folder_deals_it_as_the_training_did(is_old, run, finished
 def test_evaluate_leaves_out_what_the_run_was_trained_on_though_its_folder_has_grown(run, finished, spoilt, tmp_path):
     for name in ("red 90.png", "red 91.png"):  # the classes are dealt otherwise now
         Image.effect_noise((64, 64), 50).convert("RGB").save(spoilt / "red" / name)
-    order = ["evaluate", "--run", finished, "--data", spoilt, "--out", tmp_path / "out", "--no-audit"]
-    answer = run(*order)
+    answer = run("evaluate", "--run", finished, "--data", spoilt, "--out", tmp_path / "out", "--no-audit")
     samples, tested = pd.read_csv(finished / "samples.csv"), pd.read_csv(tmp_path / "out" / "predictions.csv")
     learnt = {Path(path).name for path in samples.path[samples.split != "test"]}
     assert "left out, as the run was trained on them: 2 pictures\n" in answer.out
@@ -452,9 +404,7 @@ def predict(run, trained_run, tmp_path):
 
     def call(*arguments) -> tuple[Answer, pd.DataFrame]:
         answer = run("predict", *arguments, "--run", trained_run.run, "--out", tmp_path / "out")
-        words = dict.fromkeys(COLUMNS[:3] + COLUMNS[5:8], str)
-        numbers = {"na_values": {name: [""] for name in ("confidence", "unknown_score", *COLUMNS[8:])}}
-        return answer, pd.read_csv(tmp_path / "out" / "predictions.csv", dtype=words, keep_default_na=False, **numbers)
+        return answer, pd.read_csv(tmp_path / "out" / "predictions.csv", keep_default_na=False)
 
     return call
 
@@ -468,9 +418,7 @@ def nested(fixture_folder, tmp_path) -> Path:
     return tmp_path / "in"
 
 
-def test_predict_goes_on_after_a_bad_file_and_names_and_draws_it_and_those_of_equal_name(
-    predict, nested, fixture_folder, tmp_path
-):
+def test_predict_names_and_draws_bad_files_and_those_of_equal_name(predict, nested, fixture_folder, tmp_path):
     answer, table = predict(nested, fixture_folder / "blue" / "blue 1.png")
     bad = nested / "b" / "bad.jpg"
     assert answer.code == 1 and answer.err == f"unreadable: {bad}: not an image, whatever its name says\n"
@@ -478,14 +426,8 @@ def test_predict_goes_on_after_a_bad_file_and_names_and_draws_it_and_those_of_eq
     shown = ["same.png", "same.png", "la lune à midi, 1.png", "x.PNG", "blue 1.png"]
     assert [line.partition(": ")[0] for line in answers] == shown  # the bad one is told on stderr
     assert predicted.startswith("6 pictures predicted: ") and drawn.startswith("6 of them drawn: ")
-    assert list(table.columns) == COLUMNS
     assert table.label.tolist() == ["", "", "", "", "red", "blue"]
-    row = table[table.path == str(bad)].iloc[0]
-    assert (row.status, row.error, row.predicted) == ("unreadable", "not an image, whatever its name says", "")
-    good = table[table.path != str(bad)]
-    assert set(good.status) <= {"ok", "unknown"}
-    assert good.filter(like="prob_").sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
-
+    assert table.path[table.status == "unreadable"].tolist() == [str(bad)]
     out, stems = tmp_path / "out", ["same", "bad", "same", "la lune à midi, 1", "x", "blue 1"]
     assert names(out) == [LOCK, "contact_sheet.png", "pictures", "predictions.csv"]
     assert names(out / "pictures") == [f"{number:06d}_{stem}.jpg" for number, stem in enumerate(stems)]
@@ -505,10 +447,8 @@ def test_predict_draws_a_sample_or_all_or_nothing(choice, drawn, predict, fixtur
     assert drawn or names(tmp_path / "out") == [LOCK, "predictions.csv"]
 
 
-def test_predict_answers_on_the_screen_for_the_first_pictures(predict, fixture_folder, tmp_path, monkeypatch):
-    Image.new("RGB", (40, 40), (60, 90, 220)).save(
-        tmp_path / "two.gif", save_all=True, append_images=[Image.new("L", (40, 40))]
-    )
+def test_predict_prints_answers_for_the_first_pictures(predict, every_format, fixture_folder, tmp_path, monkeypatch):
+    (tmp_path / "two.gif").write_bytes(every_format["animated.gif"])
     monkeypatch.setattr(planetlib.cli.commands, "SHOWN", 3)
     answer, table = predict(tmp_path / "two.gif", fixture_folder / "red", "--pictures", "none")
     *lines, count = answer.out.splitlines()
@@ -520,8 +460,7 @@ def test_predict_answers_on_the_screen_for_the_first_pictures(predict, fixture_f
     assert predict(tmp_path / "two.gif", "--pictures", "none")[0].out.splitlines()[1].startswith("1 picture predicted")
 
 
-def test_without_run_and_out_the_network_of_make_run_answers(run, fixture_folder, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_without_run_and_out_the_network_of_make_run_answers():
     parsed = make_parser().parse_args(["predict", "a.png"])
     assert (parsed.run, parsed.out) == (load_settings().run, Path("answers"))
 
@@ -529,9 +468,7 @@ def test_without_run_and_out_the_network_of_make_run_answers(run, fixture_folder
 # explain
 
 
-def test_explain_draws_a_picture_of_the_predicted_class_by_the_method_asked_for(
-    run, trained_run, fixture_folder, tmp_path
-):
+def test_explain_draws_the_predicted_class_by_the_method_asked_for(run, trained_run, fixture_folder, tmp_path):
     picture, written = fixture_folder / "green" / "green 2.png", tmp_path / "000000_green 2_green_gradcam.png"
     answer = run("explain", picture, "--run", trained_run.run, "--out", tmp_path, "--method", "gradcam")
     assert answer == (0, f"{written}\n", "")
@@ -548,36 +485,17 @@ def test_explain_names_bad_files_goes_on_and_keeps_equal_names_apart(run, traine
 # What can go wrong with any command
 
 
-@pytest.mark.parametrize("command", ["evaluate", "predict", "explain"])
-def test_a_folder_that_is_no_run_is_told_what_makes_one(command, run, fixture_folder, tmp_path):
-    message = run(*writing_commands(fixture_folder, tmp_path, tmp_path / "out")[command]).refused()
-    assert message.startswith(f"{tmp_path}: no checkpoint") and f"planetlib train --run {tmp_path}" in message
-
-
-def writing_commands(data: Path, run: Path, out: Path) -> dict[str, list]:
-    """Every command that writes, with all its output going to `out`."""
-    picture = data / "red" / "red 1.png"
-    return {
-        "check": ["data", "check", "--data", data, "--out", out / "checked.csv", "--no-audit"],
-        "split": ["data", "split", "--data", data, "--out", out / "samples.csv", "--no-audit"],
-        "train": ["train", "--data", data, "--run", out, *TINY],
-        "evaluate": ["evaluate", "--run", run, "--out", out],
-        "predict": ["predict", data, "--run", run, "--out", out],
-        "explain": ["explain", picture, "--run", run, "--out", out],
-    }
-
-
-@pytest.mark.parametrize("command", writing_commands(*[Path()] * 3))
-def test_an_output_folder_that_cannot_be_made_gives_one_line(command, run, finished, fixture_folder, tmp_path):
+def test_an_output_folder_that_cannot_be_made_gives_one_line(run, finished, fixture_folder, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    orders = writing_commands(fixture_folder, finished, tmp_path / "file" / "out")
-    assert run(*orders[command]).refused() == f"[Errno 20] Not a directory: '{tmp_path / 'file' / 'out'}'"
-    assert (tmp_path / "file").read_text() == "in the way"
+    out = tmp_path / "file" / "out"
+    for order in (["data", "check", "--data", fixture_folder, "--out", out / "checked.csv", "--no-audit"],
+                  ["predict", fixture_folder, "--run", finished, "--out", out]):  # fmt: skip
+        assert run(*order).refused() == f"[Errno 20] Not a directory: '{out}'"
 
 
 @pytest.mark.parametrize("number", [1, 4, 9])
 def test_a_disk_that_fills_in_between_loses_nothing(number, run, finished, fixture_folder, tmp_path, monkeypatch):
-    order, fsync, count = ["train", "--data", fixture_folder, "--run", tmp_path, *TINY], os.fsync, iter(range(1, 999))
+    order, fsync, count = training(fixture_folder, tmp_path), os.fsync, iter(range(1, 999))
 
     def fill(file):
         if next(count) >= number:
@@ -592,30 +510,12 @@ def test_a_disk_that_fills_in_between_loses_nothing(number, run, finished, fixtu
     assert (tmp_path / "finetune.safetensors").read_bytes() == (finished / "finetune.safetensors").read_bytes()
 
 
-def test_a_folder_that_may_not_be_written_gives_one_line(finished, fixture_folder, tmp_path):
-    # The superuser may write anywhere, save when the right to is dropped for good.
-    drop = [] if os.geteuid() else ["setpriv", "--bounding-set", "-all"]
-    if drop and not shutil.which("setpriv"):
-        pytest.skip("run as the superuser, and there is no setpriv to drop its rights")
-    (tmp_path / "closed").mkdir()
-    (tmp_path / "closed" / "earlier").write_text("stays")
-    (tmp_path / "closed").chmod(0o555)
-    arguments = writing_commands(fixture_folder, finished, tmp_path / "closed")["check"]
-    line = [*drop, sys.executable, "-m", "tests.toy", *map(str, arguments)]
-    done = subprocess.run(line, capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    assert "Permission denied: " in done.stderr
-    assert "take another folder" in done.stderr
-    assert names(tmp_path / "closed") == ["earlier"]
-
-
-@pytest.mark.parametrize("command", ["train", "crossval", "predict"])
-def test_a_second_run_into_a_folder_leaves_it_alone(command, run, finished, fixture_folder, tmp_path):
-    orders = writing_commands(fixture_folder, finished, tmp_path)
-    orders["crossval"] = ["crossval", *orders["train"][1:]]
+def test_a_second_run_into_a_folder_leaves_it_alone(run, finished, fixture_folder, tmp_path):
+    words = training(fixture_folder, tmp_path)[1:]
+    orders = [["train", *words], ["crossval", *words], ["evaluate", "--run", finished, "--out", tmp_path]]
     with lock_folder(tmp_path):
-        message = run(*orders[command]).refused()
-    assert message.startswith(f"{tmp_path}: another planetlib process")
+        for order in (*orders, ["predict", fixture_folder, "--run", finished, "--out", tmp_path]):
+            assert run(*order).refused().startswith(f"{tmp_path}: another planetlib process")
     assert names(tmp_path) == [LOCK]
 
 

@@ -28,7 +28,6 @@ import torch
 import tests.toy  # noqa: F401 - adds the backbone `toy`, here and in processes that are started from here
 from planetlib.checkpoint import PHASES, Checkpoint
 from planetlib.cli import main
-from planetlib.data import find_samples
 from planetlib.files.download import fetch_planets
 from planetlib.files.tables import MARKS, read_marks, read_samples, write_mark, write_table
 from planetlib.files.tensors import read_state
@@ -120,9 +119,8 @@ def test_a_training_that_is_killed_again_and_again_ends_as_one_left_alone(proces
     folder, ended = tmp_path / "run", []
 
     def check():  # all that the folder shows by a name of its own can be read
-        readers = {"*.safetensors": Checkpoint.load, "*_state.pt": read_state, "*.npy": np.load}
-        readers |= {"samples.csv": read_samples, "history.csv": pd.read_csv}
-        for name, read in readers.items():
+        for name, read in (("*.safetensors", Checkpoint.load), ("*_state.pt", read_state), ("*.npy", np.load),
+                           ("samples.csv", read_samples), ("history.csv", pd.read_csv)):  # fmt: skip
             for path in folder.rglob(name):
                 read(path)
 
@@ -147,9 +145,7 @@ NAMES = ["a", 'quo"te', "line\nbreak", '"\n"', "comma, and;", "é", "b", "=1+1"]
 
 
 @pytest.mark.soak
-def test_a_prediction_that_is_killed_again_and_again_gives_the_same_bytes(
-    processes, amount, trained_run, samples, tmp_path
-):
+def test_a_prediction_that_is_killed_often_gives_the_same_bytes(processes, amount, trained_run, samples, tmp_path):
     out, whole = tmp_path / "out", []
     for number in range(48):  # many have names that CSV must quote, and some are no pictures
         target = tmp_path / "pictures" / str(number) / f"{NAMES[number % 8]}.png"
@@ -203,9 +199,8 @@ def test_a_download_that_is_killed_again_and_again_leaves_whole_files(processes,
 
     def finished():
         check()
-        assert {path.relative_to(got) for path in got.rglob("*")} == {
-            path.relative_to(served) for path in served.rglob("*")
-        }
+        there, expected = ({path.relative_to(folder) for path in folder.rglob("*")} for folder in (got, served))
+        assert there == expected
 
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=served)) as server:
         threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
@@ -302,10 +297,8 @@ def test_memory_does_not_grow_with_the_number_of_inputs(many, amount, trained_ru
 def test_ten_thousand_class_folders_do_not_hang_the_check(many, amount, tmp_path, capsys):
     folders = amount(300, 10_000)
     folder, started = many(folders, 1), time.perf_counter()
-    assert find_samples(folder).label.nunique() == folders
-    found = time.perf_counter() - started
     assert main(["data", "check", "--data", str(folder), "--no-audit", "--out", str(tmp_path / "checked.csv")]) == 0
     took = time.perf_counter() - started
     assert capsys.readouterr().out.count("\n") == folders + 2
-    print(f"{folders} class folders: found in {found:.1f} s, checked in {took - found:.1f} s")
+    print(f"{folders} class folders checked in {took:.1f} s")
     assert took < 300

