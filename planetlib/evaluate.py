@@ -21,7 +21,7 @@ class Evaluation:
     Attributes:
         summary: `images, unreadable, accuracy, balanced_accuracy, mean_confidence, mean_confidence_when_wrong,
             calibration_error, called_unknown`, all but the counts in 0–1; where there are pictures of none of the
-            classes, `score_strangers` as well.
+            classes, what `score_strangers` returns as well.
         by_class: index class; `precision, recall, f1, images, right, accuracy, low, high`; the last two are the 95 %
             Wilson interval of the accuracy.
         confusion: counts, index true class, columns predicted class.

@@ -214,11 +214,13 @@ def test_check_names_each_unreadable_file_and_returns_1(run, spoilt, tmp_path):
 
 def test_split_writes_the_table_with_whole_paths_and_prints_what_it_holds(run, spoilt, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    before = contents(spoilt)
     answer = run("data", "split", "--data", "spoilt", "--out", "samples.csv", "--seed", 1, "--no-audit")
     assert answer.code == 1 and answer.err == BAD_LINES.format(spoilt)
     expected = split_samples(check_samples(find_samples(spoilt)), 1)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "samples.csv"), expected, check_dtype=False)
     assert answer.out.splitlines()[-1].split() == ["red", "6", "1", "1"]
+    assert contents(spoilt) == before
 
 
 def test_fetch_says_how_much_it_has_downloaded(run, tmp_path, monkeypatch):
