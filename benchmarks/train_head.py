@@ -30,8 +30,9 @@ from benchmarks.tables import format_table, make_parser, print_table, say_spread
 from benchmarks.trainers import SHORT, Clock, Peer
 from planetlib.data import check_samples, find_samples, split_samples
 from planetlib.files.tables import write_table
+from planetlib.nets.processes import ALONE
 from planetlib.settings import Settings, load_settings
-from planetlib.train import ALONE, Phase
+from planetlib.train import Phase
 
 EPOCHS = 15
 WAYS = ("kept", "computed", "script")

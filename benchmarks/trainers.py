@@ -24,9 +24,10 @@ from planetlib.checkpoint import PHASES, Checkpoint
 from planetlib.data import load_pixels
 from planetlib.model import Network
 from planetlib.nets.device import use_precision
+from planetlib.nets.processes import ALONE
 from planetlib.settings import load_settings
 from planetlib.show.card import write_card
-from planetlib.train import ALONE, Phase
+from planetlib.train import Phase
 
 BACKBONE = "efficientnet_lite0"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

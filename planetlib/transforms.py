@@ -186,10 +186,12 @@ def make_training_transform(
     """The steps of a recipe as one transform, with a share of the strengths of `training_steps`."""
     from torchvision.transforms import v2
 
-    names = training_steps(recipe, size, strength)
-    by_name = strength if isinstance(strength, Mapping) else dict.fromkeys(names, strength)
-    steps = training_steps(recipe, size, {name: share * by_name.get(name, 1.0) for name in names})
-    return v2.Compose(list(steps.values()))
+    if isinstance(strength, Mapping):
+        names = training_steps(recipe, size, strength)
+        strength = {name: share * strength.get(name, 1.0) for name in names}
+    else:
+        strength = share * strength
+    return v2.Compose(list(training_steps(recipe, size, strength).values()))
 
 
 def draw_augmented(transform: Transform, tensor: Tensor, *seed: int) -> Tensor:

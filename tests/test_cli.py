@@ -125,15 +125,19 @@ def test_answers_and_maps_import_what_they_need_and_no_more(fixture_folder, tmp_
 import sys
 from planetlib.cli import main
 main(["predict", *{words!r}])
+print(*sys.modules)
 main(["explain", *{words!r}])
 main(["explain", *{words!r}, "--method", "eigencam"])
 print(*sys.modules)
 """
-    loaded = subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()[-1].split()
+    *_, answered, _, _, mapped = subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()
     heavy = """torchvision torch._dynamo timm sympy sklearn scipy matplotlib seaborn ipywidgets tensorboard
                pytorch_grad_cam openvino ray astropy planetlib.train planetlib.evaluate planetlib.draw planetlib.study
                planetlib.widgets planetlib.features planetlib.show.figures"""
-    assert "torch" in loaded and not {*heavy.split()} & {*loaded}
+    assert "torch" in mapped.split() and not {*heavy.split()} & {*mapped.split()}
+    rooms = {name.split(".")[1] for name in answered.split() if name.startswith("planetlib.")}
+    allowed = "cli batch files nets show calibrate checkpoint classify data images model settings transforms"
+    assert rooms <= {*allowed.split()}
 
 
 def test_the_version_is_the_librarys(run):

@@ -18,6 +18,17 @@ from planetlib.settings import PROJECT
 FOLDER = PROJECT / "notebooks"
 NAMES = ["01_explore_and_augment", "02_train_head", "03_fine_tune", "04_evaluate_and_explain", "05_batch_inference"]
 
+# The cells whose stored output is not held against a recomputed one, by their first line of code.
+EXEMPT = [
+    ("02_train_head", 'history.tail(3)[["epoch", '),
+    ("02_train_head", "table.rename("),
+    ("03_fine_tune", 'history.tail(3)[["epoch", '),
+    ("03_fine_tune", "table.rename("),
+    ("03_fine_tune", "broken.rename("),
+    ("04_evaluate_and_explain", "from planetlib.evaluate import"),
+    ("04_evaluate_and_explain", "from planetlib.study.faithful import compare_methods"),
+]
+
 each_notebook = pytest.mark.parametrize("name", NAMES)
 
 
@@ -83,7 +94,7 @@ def test_code_cells_are_short(name):
 def test_one_cell_alone_teaches_and_may_define_something_and_the_next_holds_it_against_the_library():
     cells = [cell for name in NAMES for cell in code_cells(name)]
     (teaching,) = [index for index, cell in enumerate(cells) if "teaching" in cell.metadata.get("tags", [])]
-    assert "assert " in cells[teaching + 1].source
+    assert cells[teaching] in code_cells("04_evaluate_and_explain") and "assert " in cells[teaching + 1].source
     definition = re.compile(r"^ *(async def|def|class) \w", re.MULTILINE)
     assert {index for index, cell in enumerate(cells) if definition.search(cell.source)} <= {teaching}
 
@@ -96,12 +107,14 @@ def test_every_code_cell_has_been_run_in_order_without_error_or_warning(name):
     assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
 
 
-def test_the_cells_whose_stored_output_is_not_compared_are_few_and_each_says_why():
-    cells = [cell for name in NAMES for cell in code_cells(name)]
-    exempt = [cell.source for cell in cells if "NBVAL_" in cell.source or "nbval" in str(cell.metadata)]
-    assert len(exempt) * 10 <= len(cells)
-    for source in exempt:
-        assert re.match(r"# NBVAL_\w+\n# \w.{20,}", source), source
+def test_the_cells_that_are_not_compared_are_these_and_few_and_each_says_why():
+    cells = [(name, cell) for name in NAMES for cell in code_cells(name)]
+    found = [(name, cell.source) for name, cell in cells if "NBVAL_" in cell.source or "nbval" in str(cell.metadata)]
+    assert len(found) * 10 <= len(cells) and len(found) == len(EXEMPT)
+    for (name, source), (stated, line) in zip(found, EXEMPT):
+        assert re.match(r"# NBVAL_(IGNORE_OUTPUT|SKIP)\n# \w.{20,}", source), (name, source)
+        code = next(line for line in source.splitlines() if not line.startswith("#"))
+        assert name == stated and code.startswith(line)
 
 
 # Where the input is missing

@@ -24,7 +24,8 @@ from planetlib.features import FrozenFeatures
 from planetlib.files.tables import DataError, write_table
 from planetlib.files.tensors import CheckpointError, read_state, write_state
 from planetlib.model import Network
-from planetlib.train import ALONE, HISTORY, Phase, make_schedule, run_epoch, train_phase
+from planetlib.nets.processes import ALONE
+from planetlib.train import HISTORY, Phase, make_schedule, run_epoch, train_phase
 
 STEPS = 6  # of an epoch of `trained_run`
 

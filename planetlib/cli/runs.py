@@ -64,10 +64,10 @@ def read_folder_samples(folder: Path, table: Path):
         DataError: as `read_samples`, or the table is of another folder, or of this one when it had other classes.
     """
     from planetlib.data import find_samples
-    from planetlib.files.tables import DataError, read_samples
+    from planetlib.files.tables import DataError, apply_marks, read_samples
 
-    folder = folder.resolve()
-    paths = [Path(path) for path in read_samples(table, reviewed=False).path]
+    folder, samples = folder.resolve(), read_samples(table, reviewed=False)
+    paths = [Path(path) for path in samples.path]
     if not all(folder in path.parents for path in paths):
         raise DataError(f"{table}: lists pictures from elsewhere than {folder}", do="take that folder or another run")
     there, listed = set(find_samples(folder).label), {path.relative_to(folder).parts[0] for path in paths}
@@ -76,7 +76,7 @@ def read_folder_samples(folder: Path, table: Path):
             f"{folder}: got the classes {list_few(there)}; expected those of {table}, {list_few(listed)}",
             do="put the folders back as they were, or take another run",
         )
-    return read_samples(table)
+    return apply_marks(samples, table)
 
 
 def leave_out_learnt(test, table: Path):

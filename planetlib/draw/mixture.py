@@ -12,8 +12,6 @@ from planetlib.draw.planets import draw_planets
 
 #: room that drawn pictures may take between runs; those used longest ago go first
 MOST_KEPT = "1G"
-
-
 #: names and numbers of pictures
 Chosen = tuple[list[str], range]
 

@@ -96,12 +96,15 @@ def read_samples(path: str | os.PathLike, reviewed: bool = True) -> pd.DataFrame
     if not path.is_file():
         raise DataError(f"{path}: no samples table there", do="notebook 01 or 'planetlib data split' makes it")
     samples = _read_table(path, SAMPLE_COLUMNS)
-    if not reviewed:
-        return samples
+    return apply_marks(samples, path) if reviewed else samples
+
+
+def apply_marks(samples: pd.DataFrame, path: str | os.PathLike) -> pd.DataFrame:
+    """A samples table as it was read from `path`, with the marks beside it; raises the errors of `read_marks`."""
     marks = read_marks(path).set_index("sha256")
     mark, new_label = samples.sha256.map(marks["mark"]), samples.sha256.map(marks.new_label)
-    samples["label"] = samples.label.mask(mark == "relabel", new_label)
-    return samples[mark != "exclude"].reset_index(drop=True)
+    relabelled = samples.assign(label=samples.label.mask(mark == "relabel", new_label))
+    return relabelled[mark != "exclude"].reset_index(drop=True)
 
 
 def fingerprint_samples(samples: pd.DataFrame) -> str:

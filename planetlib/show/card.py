@@ -40,8 +40,9 @@ def write_card(run: str | os.PathLike, checkpoint: Checkpoint, samples: pd.DataF
     uncalibrated = evaluate_predictions(undo_temperature(predictions, checkpoint.temperature))
     results = describe_evaluation("validation pictures", evaluate_predictions(predictions), uncalibrated)
     counts = samples.groupby(["label", "split"]).size().unstack(fill_value=0)
-    licences = {part.name: part.licence for part in BACKBONES[checkpoint.backbone]}
-    licences = {"not pretrained": "none"} if settings.weights == "random" else licences
+    licences = {"not pretrained": "none"}
+    if settings.weights != "random":
+        licences = {part.name: part.licence for part in BACKBONES[checkpoint.backbone]}
     unknowns = WITH_OUTLIERS if checkpoint.detector else WITHOUT_OUTLIERS
     text = WORDS.read_text(encoding="utf-8").format(
         checkpoint=checkpoint,
